@@ -1,0 +1,118 @@
+"""What the words of Orchestrate mean: the names that plugin authors import."""
+
+from .candidate import Candidate, Value, canonical_json, digest
+from .errors import (
+    ArtifactError,
+    CatalogError,
+    ClusterError,
+    DataError,
+    LostError,
+    OrchestrateError,
+    PluginError,
+    SpaceError,
+    SpaceExhausted,
+    SpecError,
+    TrialError,
+    TrialPruned,
+)
+from .fingerprint import Fingerprint, Key, Print
+from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
+from .job import Job, Stage, load, resolve
+from .objective import Direction, Goal, MeasuredObjective, Objective, ReportedObjective, StaticObjective
+from .parallel import (
+    CodedStrategy,
+    Collective,
+    CollectiveStrategy,
+    Learner,
+    ParallelStrategy,
+    Reply,
+    WorkerGroup,
+    local_gradient,
+)
+from .plugin import Plugin, PluginOptions, StageName
+from .program import Evaluation, Program, TrialContext
+from .registry import Registry
+from .sampler import Observation, Sampler, SearchProblem
+from .space import (
+    Categorical,
+    Choice,
+    Choose,
+    Integer,
+    Pick,
+    Real,
+    SearchSpace,
+    enumerate_candidates,
+    replay,
+)
+from .spec import JobSpec
+from .task import Shape, Split, SplitName, Task
+
+__all__ = [
+    "ArtifactError",
+    "Candidate",
+    "CatalogError",
+    "Categorical",
+    "Choice",
+    "Choose",
+    "ClusterError",
+    "CodedStrategy",
+    "Collective",
+    "CollectiveStrategy",
+    "DataError",
+    "Direction",
+    "Evaluation",
+    "Fingerprint",
+    "Goal",
+    "Integer",
+    "Job",
+    "JobEvent",
+    "JobSpec",
+    "Key",
+    "Learner",
+    "LostError",
+    "MeasuredObjective",
+    "Objective",
+    "Observation",
+    "OrchestrateError",
+    "ParallelStrategy",
+    "Pick",
+    "Plugin",
+    "PluginError",
+    "PluginOptions",
+    "Print",
+    "Program",
+    "Real",
+    "Registry",
+    "Reply",
+    "ReportedObjective",
+    "Sampler",
+    "Schedule",
+    "ScheduleFactory",
+    "SearchProblem",
+    "SearchSpace",
+    "Shape",
+    "SpaceError",
+    "SpaceExhausted",
+    "SpecError",
+    "Split",
+    "SplitName",
+    "Stage",
+    "StageEvent",
+    "StageName",
+    "StaticObjective",
+    "Task",
+    "TrialContext",
+    "TrialError",
+    "TrialEvent",
+    "TrialPruned",
+    "Value",
+    "WorkerGroup",
+    "canonical_json",
+    "digest",
+    "enumerate_candidates",
+    "hookimpl",
+    "load",
+    "local_gradient",
+    "replay",
+    "resolve",
+]

@@ -1,0 +1,401 @@
+"""From a job file to a job whose every plugin is found, built and checked: all mistakes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from .errors import OrchestrateError, PluginError, Problem, SpecError, UnknownPluginError, near_misses
+from .fingerprint import Fingerprint
+from .objective import Goal, Objective, ReportedObjective
+from .parallel import ParallelStrategy
+from .plugin import Plugin, PluginOptions, StageReference
+from .program import Program
+from .registry import Registry
+from .sampler import Sampler, SearchProblem
+from .seeds import spawn
+from .space import NoSpace, SearchSpace
+from .spec import JobSpec, ObjectiveSpec, PluginSpec, ResourceSpec, RetrySpec, StageSpec
+from .task import Task
+from .yamlfile import Document, read
+
+PluginT = TypeVar("PluginT", bound=Plugin)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage with its plugins. `goals` and `objectives` are empty unless it searches or takes."""
+
+    index: int
+    spec: StageSpec
+    seed: int
+    program: Program
+    space: SearchSpace
+    sampler: Sampler | None
+    fingerprint: Fingerprint | None
+    strategy: ParallelStrategy | None
+    goals: tuple[Goal, ...]
+    objectives: tuple[Objective, ...]
+    resources: ResourceSpec
+    retry: RetrySpec
+
+    @property
+    def problem(self) -> SearchProblem:
+        """What the stage's sampler is asked to solve."""
+        return SearchProblem(self.space, self.goals, self.seed, self.spec.trials)
+
+    @property
+    def batch(self) -> int:
+        """Candidates handed over in one launch."""
+        return self.spec.batch or (1 if self.spec.workers else self.program.batch)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked job. `spec` alone rebuilds it in another process (`resolve`)."""
+
+    spec: JobSpec
+    task: Task
+    goals: tuple[Goal, ...]
+    objectives: tuple[Objective, ...]
+    stages: tuple[Stage, ...]
+    registry: Registry
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`."""
+        return next(stage for stage in self.stages if stage.spec.name == name)
+
+
+def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Job:
+    """Read a job file, apply `--set path=value` overrides, and resolve it.
+
+    Raises:
+        SpecError: every mistake found, each with its line, path, value and remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"can't read the job file {path}: {error}") from None
+    document = read(text, str(path))
+    for override in overrides:
+        _override(document, override)
+    return resolve(document.data, registry, document)
+
+
+def resolve(data: Any, registry: Registry, document: Document | None = None) -> Job:
+    """Turn a job file's data into a job.
+
+    Raises:
+        SpecError: every mistake found.
+    """
+    return _Resolver(registry, document or Document(data)).job(data)
+
+
+class _Resolver:
+    def __init__(self, registry: Registry, document: Document) -> None:
+        self.registry = registry
+        self.document = document
+        self.problems: list[Problem] = []
+
+    def job(self, data: Any) -> Job:
+        if not isinstance(data, dict):
+            raise SpecError(
+                "a job file is a map with at least `name` and `stages`; see `orchestrate schema`",
+                file=self.document.file,
+            )
+        spec = self._parse(data)
+        if spec is None:
+            self._plugins_of_broken(cast("dict[str, Any]", data))
+            self._raise()
+        assert spec is not None
+        task = self._plugin(Task, spec.task, ("task",))
+        space = self._plugin(SearchSpace, spec.space, ("space",)) if spec.space else None
+        objectives = [
+            self._plugin(Objective, objective, ("objectives", index))
+            for index, objective in enumerate(spec.objectives)
+        ]
+        goals = self._goals(spec, objectives)
+        stages = [
+            self._stage(spec, index, space, goals, objectives) for index, _ in enumerate(spec.stages)
+        ]
+        self._names(spec)
+        if not self.problems and task is not None:
+            self._cross_check(task, [stage for stage in stages if stage is not None])
+        self._raise()
+        assert task is not None
+        return Job(
+            spec,
+            task,
+            tuple(goals),
+            tuple(objective for objective in objectives if objective is not None),
+            tuple(stage for stage in stages if stage is not None),
+            self.registry,
+        )
+
+    def problem(self, path: Sequence[str | int], message: str, remedy: str = "", value: object = None) -> None:
+        dotted = ".".join(map(str, path))
+        self.problems.append(Problem(dotted, message, remedy, self.document.line(path), value))
+
+    def _raise(self) -> None:
+        if self.problems:
+            count = len(self.problems)
+            noun = "a mistake" if count == 1 else f"{count} mistakes"
+            ordered = sorted(self.problems, key=lambda problem: problem.line or 0)
+            raise SpecError(f"the job file has {noun}:", ordered, self.document.file)
+
+    def _parse(self, data: Mapping[str, Any]) -> JobSpec | None:
+        try:
+            return JobSpec.model_validate(data)
+        except ValidationError as error:
+            self._validation(error, (), JobSpec)
+            return None
+
+    def _validation(self, error: ValidationError, prefix: tuple[str | int, ...], model: type[BaseModel]) -> None:
+        items = error.errors(include_url=False)
+        for item in items:
+            loc = item["loc"]
+            if item["type"] == "too_short" and any(other["loc"][: len(loc)] == loc for other in items if other is not item):
+                continue  # a list counts as short only because its broken entries were left out
+            path = (*prefix, *loc)
+            message, value = str(item["msg"]).removeprefix("Value error, "), item.get("input")
+            remedy = ""
+            if item["type"] == "extra_forbidden":
+                message, value = "unknown key", None
+                remedy = near_misses(str(loc[-1]), _keys(model, loc[:-1]))
+            elif item["type"] == "missing":
+                message, value = "required key is missing", None
+            elif isinstance(value, dict | list):
+                value = None
+            self.problem(path, message[:1].lower() + message[1:], remedy, value)
+
+    def _plugins_of_broken(self, data: Mapping[str, Any]) -> None:
+        """Report what is wrong with plugins too when the file's own structure is broken."""
+        self._loose(Task, data.get("task"), ("task",))
+        self._loose(SearchSpace, data.get("space"), ("space",))
+        for index, objective in enumerate(_items(data.get("objectives"))):
+            self._loose(Objective, objective, ("objectives", index), ObjectiveSpec)
+        for index, stage in enumerate(_items(data.get("stages"))):
+            if isinstance(stage, dict):
+                entries = cast("dict[str, Any]", stage)
+                self._loose(Program, entries.get("program"), ("stages", index, "program"))
+                self._loose(Sampler, entries.get("sampler"), ("stages", index, "sampler"))
+                self._loose(SearchSpace, entries.get("space"), ("stages", index, "space"))
+
+    def _loose(
+        self, base: type[Plugin], data: Any, path: tuple[str | int, ...], model: type[PluginSpec] = PluginSpec
+    ) -> None:
+        try:
+            spec = model.model_validate(data)
+        except ValidationError:
+            return  # already reported with the file's structure
+        self._plugin(base, spec, path)
+
+    def _plugin(self, base: type[PluginT], spec: PluginSpec, path: tuple[str | int, ...]) -> PluginT | None:
+        try:
+            cls = self.registry.get(base.kind, spec.name).plugin
+        except UnknownPluginError as error:
+            self.problem((*path, "name"), str(error).rstrip("."), "")
+            return None
+        except PluginError as error:
+            self.problem((*path, "name"), str(error).rstrip("."), "")
+            return None
+        try:
+            options = cls.Options.model_validate(spec.options)
+        except ValidationError as error:
+            self._validation(error, path, cls.Options)
+            return None
+        return cast(PluginT, cls(options))
+
+    def _goals(self, spec: JobSpec, objectives: Sequence[Objective | None]) -> list[Goal]:
+        goals: list[Goal] = []
+        for index, (wanted, objective) in enumerate(zip(spec.objectives, objectives, strict=True)):
+            if objective is None:
+                continue
+            label = wanted.label or (objective.metric if isinstance(objective, ReportedObjective) else wanted.name)
+            direction = wanted.direction or getattr(objective, "direction", None)
+            if direction is None:
+                self.problem(
+                    ("objectives", index), f"{label!r} has no sense of its own", "Give `direction: maximize` or minimize."
+                )
+                direction = "maximize"
+            if any(goal.name == label for goal in goals):
+                self.problem(("objectives", index), f"a second objective called {label!r}", "Give it a `label`.")
+            goals.append(
+                Goal(label, None if direction == "none" else direction, wanted.min, wanted.max, wanted.reference)
+            )
+        return goals
+
+    def _stage(
+        self,
+        spec: JobSpec,
+        index: int,
+        job_space: SearchSpace | None,
+        goals: Sequence[Goal],
+        objectives: Sequence[Objective | None],
+    ) -> Stage | None:
+        stage, path = spec.stages[index], ("stages", index)
+        program = self._plugin(Program, stage.program, (*path, "program"))
+        space = self._plugin(SearchSpace, stage.space, (*path, "space")) if stage.space else job_space
+        sampler = self._plugin(Sampler, stage.sampler, (*path, "sampler")) if stage.sampler else None
+        fingerprint = (
+            self._plugin(Fingerprint, _bare(stage.recall), (*path, "recall")) if stage.recall else None
+        )
+        strategy = (
+            self._plugin(ParallelStrategy, stage.workers.strategy, (*path, "workers", "strategy"))
+            if stage.workers
+            else None
+        )
+        searches = stage.sampler is not None or stage.take is not None
+        if searches and space is None and spec.space is None and stage.space is None:
+            self.problem(path, "a stage that searches needs a space", "Give the job or the stage a `space`.")
+        if searches and not any(wanted.direction != "none" for wanted in spec.objectives):
+            self.problem(path, "a stage that searches needs an objective to optimise", "Give the job `objectives`.")
+        if program is None:
+            return None
+        return Stage(
+            index=index,
+            spec=stage,
+            seed=spawn(spec.seed, index),
+            program=program,
+            space=space or NoSpace(),
+            sampler=sampler,
+            fingerprint=fingerprint,
+            strategy=strategy,
+            goals=tuple(goals) if searches else (),
+            objectives=tuple(found for found in objectives if found is not None) if searches else (),
+            resources=stage.resources or spec.resources,
+            retry=stage.retry or spec.retry,
+        )
+
+    def _names(self, spec: JobSpec) -> None:
+        earlier: list[str] = []
+        for index, stage in enumerate(spec.stages):
+            path = ("stages", index)
+            if stage.name in earlier:
+                self.problem((*path, "name"), f"a second stage called {stage.name!r}", "Give each its own name.")
+            if stage.take and stage.take.from_ not in earlier:
+                self._no_stage((*path, "take", "from"), stage.take.from_, earlier)
+            for key in _references(self.registry, stage.program):
+                name = stage.program.options.get(key)
+                if isinstance(name, str) and name not in earlier:
+                    self._no_stage((*path, "program", key), name, earlier)
+            earlier.append(stage.name)
+
+    def _no_stage(self, path: Sequence[str | int], name: str, earlier: Sequence[str]) -> None:
+        self.problem(path, f"no earlier stage is called {name!r}", near_misses(name, earlier))
+
+    def _cross_check(self, task: Task, stages: Sequence[Stage]) -> None:
+        for stage in stages:
+            path = ("stages", stage.index)
+            program = f"program {stage.spec.program.name!r}"
+            if stage.program.needs_network and not stage.space.builds:
+                self.problem(
+                    (*path, "program"), f"{program} needs networks, and space {stage.space.name!r} builds none", ""
+                )
+            stopping = stage.spec.early_stopping
+            if stopping and not stage.program.reports_steps:
+                self.problem((*path, "early_stopping"), f"{program} doesn't report by step", "Remove early_stopping.")
+            if stopping and stopping.objective and stopping.objective not in {goal.name for goal in stage.goals}:
+                self.problem(
+                    (*path, "early_stopping", "objective"),
+                    f"no objective is called {stopping.objective!r}",
+                    near_misses(stopping.objective, [goal.name for goal in stage.goals]),
+                )
+            self._checked((*path, "program"), lambda stage=stage: stage.program.check(stage.space, task))
+            if stage.sampler is not None:
+                self._checked((*path, "sampler"), lambda stage=stage: _start(stage))
+
+    def _checked(self, path: Sequence[str | int], check: Any) -> None:
+        try:
+            check()
+        except OrchestrateError as error:
+            self.problem(path, str(error).rstrip("."))
+
+
+def _start(stage: Stage) -> None:
+    """Let a throw-away sampler see the problem, since it may refuse it."""
+    assert stage.sampler is not None
+    type(stage.sampler)(stage.sampler.options).start(stage.problem)
+
+
+def _bare(spec: PluginSpec) -> PluginSpec:
+    """The plugin and its own options, without the section's keys."""
+    return PluginSpec.model_validate({"name": spec.name, **spec.options})
+
+
+def _items(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _references(registry: Registry, spec: PluginSpec) -> list[str]:
+    """The program's options that name an earlier stage."""
+    try:
+        model: type[PluginOptions] = registry.get("program", spec.name).plugin.Options
+    except PluginError:
+        return []
+    return [
+        key
+        for key, field in model.model_fields.items()
+        if any(isinstance(mark, StageReference) for mark in field.metadata)
+    ]
+
+
+def _keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Names of the keys allowed at `loc` inside `model`."""
+    current: type[BaseModel] | None = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = current.model_fields.get(part) if current else None
+        current = _model_in(field.annotation) if field else None
+    if current is None:
+        return []
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
+def _override(document: Document, override: str) -> None:
+    """Apply one `path=value`; list entries are named by index or by their `name`."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise SpecError(f"--set {override}: write it as path=value, like stages.0.trials=50")
+    value = read(text).data if text.strip() else None
+    *parents, last = path.split(".")
+    here: Any = document.data
+    for part in parents:
+        here = _child(here, part, override)
+    if isinstance(here, dict):
+        cast("dict[str, Any]", here)[last] = value
+    elif isinstance(here, list):
+        items = cast("list[Any]", here)
+        items[_index(items, last, override)] = value
+    else:
+        raise SpecError(f"--set {override}: {'.'.join(parents)!r} is neither a map nor a list")
+
+
+def _child(here: Any, part: str, override: str) -> Any:
+    if isinstance(here, dict):
+        return cast("dict[str, Any]", here).setdefault(part, {})
+    if isinstance(here, list):
+        items = cast("list[Any]", here)
+        return items[_index(items, part, override)]
+    raise SpecError(f"--set {override}: there is no {part!r} to set something in")
+
+
+def _index(items: list[Any], part: str, override: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    names = [cast("dict[str, Any]", item).get("name") if isinstance(item, dict) else None for item in items]
+    if part in names:
+        return names.index(part)
+    known = [str(name) for name in names if name] or [str(index) for index in range(len(items))]
+    raise SpecError(f"--set {override}: no entry {part!r}. {near_misses(part, known)}")

@@ -1,0 +1,104 @@
+"""Samplers propose candidates (ask) and learn from their results (tell)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+from .candidate import Candidate
+from .objective import Goal
+from .plugin import Kind, OptionsT, Plugin
+from .space import SearchSpace
+
+Outcome: TypeAlias = Literal["finished", "recalled", "infeasible", "pruned", "failed", "lost", "cancelled"]
+"""How a trial ended; also the terminal states of a trial in the catalog."""
+
+Restore: TypeAlias = Literal["history", "re-ask"]
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """What a sampler is asked to solve.
+
+    `goals` holds the optimised objectives first come, first in `Observation.values`' order, then the
+    bounded ones. `seed` is the only source of randomness a sampler uses; `budget` the number of
+    trials planned, when there is one.
+    """
+
+    space: SearchSpace
+    goals: tuple[Goal, ...]
+    seed: int
+    budget: int | None = None
+
+    @property
+    def optimised(self) -> tuple[Goal, ...]:
+        """The goals with a direction, in the job file's order."""
+        return tuple(goal for goal in self.goals if goal.direction is not None)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What became of an ask.
+
+    `values` maps goal names to numbers. It is complete for "finished" and "recalled"; for other
+    outcomes it holds what is known (an infeasible candidate's static objectives; a pruned trial's
+    last report). `violation` is the sum of the bounds' violations, 0 when feasible.
+    """
+
+    outcome: Outcome
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    violation: float = 0.0
+
+    @property
+    def scored(self) -> bool:
+        """Whether every goal has a value."""
+        return self.outcome in ("finished", "recalled")
+
+
+class Sampler(Plugin[OptionsT]):
+    """Proposes candidates, one ask at a time, from what it was told.
+
+    One instance serves one stage, on one thread: `start`, then any interleaving of `ask(number)` with
+    increasing numbers and `tell(number, …)` for asked numbers, in any order and at most once each.
+
+    A sampler is never pickled. After a restart a new instance is rebuilt from the event log:
+
+    - `restore = "history"`: its next ask depends only on the problem, the ask's number and the
+      events so far, because it draws from `(problem.seed, number)`. Past asks arrive through
+      `adopt` and past results through `tell`, in their original order; nothing is re-computed.
+    - `restore = "re-ask"`: it has hidden state that advances with each ask. Past asks are executed
+      again, in order, interleaved with tells, and compared with the log.
+    """
+
+    kind: ClassVar[Kind] = "sampler"
+    restore: ClassVar[Restore] = "history"
+
+    problem: SearchProblem
+
+    def start(self, problem: SearchProblem) -> None:
+        """Receive the problem, once, before anything else.
+
+        Raises:
+            SpecError: this sampler can't solve such a problem (grid over a real-valued choice, a
+                single-objective method given two); the text names one that can.
+        """
+        self.problem = problem
+
+    @abstractmethod
+    def ask(self, number: int) -> Candidate:
+        """Propose the candidate of trial `number` (0-based).
+
+        Raises:
+            SpaceExhausted: nothing is left to propose; the stage ends when the running trials have.
+        """
+
+    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:  # noqa: B027
+        """Learn what became of ask `number`. The default learns nothing."""
+
+    def adopt(self, number: int, candidate: Candidate) -> None:  # noqa: B027
+        """Take note of an ask that an earlier instance made (`restore = "history"` only).
+
+        Called instead of `ask`, for samplers that keep track of pending candidates.
+        """

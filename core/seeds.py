@@ -1,0 +1,16 @@
+"""Seeds: one a job, split by stage and trial, so that no result depends on who ran it or when."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def spawn(seed: int, *path: int) -> int:
+    """Derive the 63-bit seed of the node `path` (stage number, trial number, …) in the job's seed tree."""
+    state = np.random.SeedSequence(seed, spawn_key=path).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def generator(seed: int, *path: int) -> np.random.Generator:
+    """NumPy generator for the node `path` of the seed tree."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))

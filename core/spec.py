@@ -1,0 +1,187 @@
+"""The job file's model: `JobSpec` and its parts. Plain data; plugins are resolved in `job`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: object) -> object:
+    """Turn "90s", "10m", "1.5h" or "2d" into seconds; numbers pass through."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
+        if match is None:
+            raise ValueError("write a duration as seconds or like 90s, 10m, 1.5h, 2d")
+        return float(match[1]) * UNITS[match[2]]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\- ]*$")]
+
+
+class Section(BaseModel):
+    """Base of the file's sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginSpec(BaseModel):
+    """A plugin by name; every other key is one of its options, checked by the plugin's own model."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(min_length=1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The plugin's options as written."""
+        return dict(self.model_extra or {})
+
+
+class ObjectiveSpec(PluginSpec):
+    """An objective of the job: `name` of an objective plugin, or `metric` as a program reports it."""
+
+    label: Name | None = Field(None, description="Another name for it, when the job has two of a kind.")
+    direction: Literal["maximize", "minimize", "none"] | None = Field(
+        None, description="Sense; by default the objective's own. `none`: only bounded, not optimised."
+    )
+    min: float | None = Field(None, description="Candidates below are infeasible.")
+    max: float | None = Field(None, description="Candidates above are infeasible.")
+    reference: float | None = Field(None, description="Hypervolume reference in this objective's unit.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric(cls, data: Any) -> Any:
+        """`{metric: f1}` is short for the plugin `metric` with its option `metric: f1`."""
+        if isinstance(data, dict) and "metric" in data and "name" not in data:
+            return {"name": "metric", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _bounded(self) -> ObjectiveSpec:
+        if self.direction == "none" and self.min is None and self.max is None:
+            raise ValueError("direction none means a mere bound: give `min` or `max`")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class ResourceSpec(Section):
+    """What one worker of one trial holds while it runs."""
+
+    cpu: float = Field(1, ge=0, description="CPU cores; fractions allowed.")
+    gpu: float = Field(0, ge=0, description="GPUs; fractions share one.")
+
+
+class WorkerSpec(Section):
+    """Several workers a trial, and how they share the making of gradients."""
+
+    count: int = Field(ge=2, description="Workers in each trial's group.")
+    strategy: PluginSpec = Field(description="Parallel strategy.")
+
+
+class RecallSpec(PluginSpec):
+    """Recall: which fingerprint makes two candidates share a result, and how far the memory reaches."""
+
+    scope: Literal["catalog", "job"] = Field(
+        "catalog", description="Whose results may be recalled: any job's in the catalog, or this job's."
+    )
+
+
+class TakeSpec(Section):
+    """Candidates taken from an earlier stage instead of a sampler."""
+
+    from_: str = Field(alias="from", description="Name of the earlier stage.")
+    pareto: PositiveInt | None = Field(None, description="The best so many of its Pareto set.")
+    best: PositiveInt | None = Field(None, description="The best so many by the first objective.")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _one(self) -> TakeSpec:
+        if (self.pareto is None) == (self.best is None):
+            raise ValueError("give exactly one of `pareto` and `best`")
+        return self
+
+
+class EarlyStoppingSpec(Section):
+    """Stop unpromising trials by what they report at each step."""
+
+    name: Literal["asha", "median"]
+    objective: str | None = Field(None, description="Objective to compare by; by default the first.")
+    max_steps: PositiveInt = Field(100, description="asha: steps of a full trial.")
+    grace_steps: PositiveInt = Field(1, description="Steps before a trial may be stopped.")
+    reduction_factor: float = Field(3, gt=1, description="asha: of so many, one goes on.")
+    min_trials: PositiveInt = Field(3, description="median: trials to have seen before stopping any.")
+
+
+class RetrySpec(Section):
+    """What to do about trials that fail (the user's code) or are lost (the infrastructure)."""
+
+    failed: NonNegativeInt = Field(0, description="Times a failed trial is run again.")
+    lost: NonNegativeInt = Field(3, description="Times a lost trial is run again.")
+    budget: NonNegativeInt | None = Field(
+        None, description="Failed and lost trials a stage bears before the job fails; by default any number."
+    )
+
+
+class StageSpec(Section):
+    """One stage: a program run over candidates. Without `sampler` and `take` it is a single trial."""
+
+    name: Name
+    program: PluginSpec
+    space: PluginSpec | None = Field(None, description="Another space than the job's.")
+    sampler: PluginSpec | None = None
+    take: TakeSpec | None = None
+    recall: RecallSpec | None = None
+    trials: PositiveInt | None = Field(None, description="Candidates to evaluate, recalled ones included.")
+    time_budget: Duration | None = Field(None, description="Seconds, or like 10m: no trial starts after.")
+    workers: WorkerSpec | None = None
+    resources: ResourceSpec | None = Field(None, description="Other resources than the job's.")
+    concurrency: PositiveInt | None = Field(None, description="Trials at a time; by default what fits.")
+    batch: PositiveInt | None = Field(None, description="Candidates a launch; by default the program's.")
+    early_stopping: EarlyStoppingSpec | None = None
+    retry: RetrySpec | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StageSpec:
+        if self.sampler and self.take:
+            raise ValueError("give `sampler` or `take`, not both")
+        if self.sampler and self.trials is None and self.time_budget is None:
+            raise ValueError("a stage with a sampler needs `trials` or `time_budget`, or it would never end")
+        if not self.sampler and self.trials is not None:
+            raise ValueError("`trials` needs a `sampler` to propose them")
+        if self.recall and not self.sampler:
+            raise ValueError("`recall` needs a `sampler`: other stages run what they are told to")
+        if (self.batch or 1) > 1 and (self.early_stopping or self.workers):
+            raise ValueError("a `batch` of candidates can't be stopped early or spread over workers")
+        return self
+
+
+class LineageSpec(Section):
+    """What is mirrored to MLflow."""
+
+    runs: Literal["launched", "all"] = Field(
+        "launched", description="Trials that get a run of their own; others are rows of a table."
+    )
+    tags: dict[str, str] = Field(default_factory=dict, description="Extra tags of the job's run.")
+
+
+class JobSpec(Section):
+    """A whole job file."""
+
+    name: Name
+    task: PluginSpec = PluginSpec(name="digits")
+    space: PluginSpec | None = None
+    objectives: tuple[ObjectiveSpec, ...] = ()
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    resources: ResourceSpec = ResourceSpec()
+    retry: RetrySpec = RetrySpec()
+    time_budget: Duration | None = Field(None, description="For the whole job.")
+    lineage: LineageSpec = LineageSpec()
+    seed: NonNegativeInt = 0
