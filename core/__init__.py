@@ -18,7 +18,14 @@ from .errors import (
 from .fingerprint import Fingerprint, Key, Print
 from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
 from .job import Job, Stage, load, resolve
-from .objective import Direction, Goal, MeasuredObjective, Objective, ReportedObjective, StaticObjective
+from .objective import (
+    Direction,
+    Goal,
+    MeasuredObjective,
+    Objective,
+    ReportedObjective,
+    StaticObjective,
+)
 from .parallel import (
     CodedStrategy,
     Collective,

@@ -74,7 +74,7 @@ class Candidate(Mapping[str, Value]):
         return Candidate, (self._choices,)
 
 
-def _checked(name: str, value: Value) -> Value:
+def _checked(name: str, value: object) -> Value:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise SpaceError(f"choice {name!r} is {value}: a candidate holds finite numbers only")

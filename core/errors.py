@@ -41,7 +41,10 @@ class SpecError(OrchestrateError, ValueError):
     def __init__(self, message: str, problems: Sequence[Problem] = (), file: str | None = None) -> None:
         self.problems = tuple(problems)
         self.file = file
-        lines = [message, *(f"  {file + ', ' if file else ''}{problem}" for problem in self.problems)]
+        lines = [
+            message,
+            *(f"  {file + ', ' if file else ''}{problem}" for problem in self.problems),
+        ]
         super().__init__("\n".join(lines))
 
 
@@ -69,8 +72,11 @@ class LostError(OrchestrateError, RuntimeError):
     """The infrastructure lost this trial (process, node): run it again elsewhere."""
 
 
-class TrialPruned(OrchestrateError):
-    """Thrown into a program when its trial is stopped early. Let it pass."""
+class TrialPruned(BaseException):
+    """Thrown into a program, out of `report`, when its trial is stopped early. Let it pass.
+
+    No `Exception`, so that a program's own `except Exception` doesn't swallow it.
+    """
 
 
 class DataError(OrchestrateError, RuntimeError):

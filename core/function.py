@@ -48,7 +48,9 @@ def function_program(name: str, function: Callable[..., Any]) -> type[Program]:
             return _evaluation(name, function(trial, **given))
 
     FunctionProgram.name = name
-    FunctionProgram.summary = (inspect.getdoc(function) or f"the function {function.__name__}").partition("\n")[0]
+    FunctionProgram.summary = (inspect.getdoc(function) or f"the function {function.__name__}").partition(
+        "\n"
+    )[0]
     return FunctionProgram
 
 

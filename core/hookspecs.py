@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pluggy
 
@@ -21,6 +21,7 @@ from .candidate import Candidate
 from .fingerprint import Fingerprint
 from .objective import Goal, Objective
 from .parallel import ParallelStrategy
+from .plugin import Kind
 from .program import Program
 from .sampler import Sampler
 from .space import SearchSpace
@@ -177,7 +178,7 @@ def job_finished(event: JobEvent) -> None:
     """A job ended, was cancelled, paused or interrupted; `event.state` says which. Since 0.1."""
 
 
-REGISTRATION: Mapping[str, Any] = {
+REGISTRATION: Mapping[Kind, str] = {
     "task": "tasks",
     "space": "search_spaces",
     "sampler": "samplers",

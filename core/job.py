@@ -9,7 +9,14 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import OrchestrateError, PluginError, Problem, SpecError, UnknownPluginError, near_misses
+from .errors import (
+    OrchestrateError,
+    PluginError,
+    Problem,
+    SpecError,
+    UnknownPluginError,
+    near_misses,
+)
 from .fingerprint import Fingerprint
 from .objective import Goal, Objective, ReportedObjective
 from .parallel import ParallelStrategy
@@ -19,7 +26,15 @@ from .registry import Registry
 from .sampler import Sampler, SearchProblem
 from .seeds import spawn
 from .space import NoSpace, SearchSpace
-from .spec import JobSpec, ObjectiveSpec, PluginSpec, ResourceSpec, RetrySpec, StageSpec
+from .spec import (
+    DEFAULT_TASK,
+    JobSpec,
+    ObjectiveSpec,
+    PluginSpec,
+    ResourceSpec,
+    RetrySpec,
+    StageSpec,
+)
 from .task import Task
 from .yamlfile import Document, read
 
@@ -32,7 +47,7 @@ class Stage:
 
     index: int
     spec: StageSpec
-    seed: int
+    job_seed: int
     program: Program
     space: SearchSpace
     sampler: Sampler | None
@@ -46,12 +61,22 @@ class Stage:
     @property
     def problem(self) -> SearchProblem:
         """What the stage's sampler is asked to solve."""
-        return SearchProblem(self.space, self.goals, self.seed, self.spec.trials)
+        return SearchProblem(self.space, self.goals, spawn(self.job_seed, self.index, 0), self.spec.trials)
+
+    def trial_seed(self, number: int) -> int:
+        """Seed of trial `number`, the same whoever runs it and however often."""
+        return spawn(self.job_seed, self.index, 1, number)
 
     @property
     def batch(self) -> int:
-        """Candidates handed over in one launch."""
-        return self.spec.batch or (1 if self.spec.workers else self.program.batch)
+        """Candidates handed over in one launch: as many as the program likes and the sampler can
+        propose at once without loss, unless the file says.
+        """
+        if self.spec.batch is not None:
+            return self.spec.batch
+        if self.spec.workers or self.spec.early_stopping:
+            return 1
+        return min(self.program.batch, self.sampler.lookahead if self.sampler else self.program.batch)
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,11 @@ class Job:
     objectives: tuple[Objective, ...]
     stages: tuple[Stage, ...]
     registry: Registry
+
+    @property
+    def uses_task(self) -> bool:
+        """Whether the task's data matters: the file names a task, or a program trains networks on it."""
+        return self.spec.task is not None or any(stage.program.needs_network for stage in self.stages)
 
     def stage(self, name: str) -> Stage:
         """The stage called `name`."""
@@ -86,18 +116,22 @@ def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Job:
     return resolve(document.data, registry, document)
 
 
-def resolve(data: Any, registry: Registry, document: Document | None = None) -> Job:
+def resolve(data: Any, registry: Registry, document: Document | None = None, *, check: bool = True) -> Job:
     """Turn a job file's data into a job.
+
+    `check=False` skips the questions of whether the parts fit together: for workers, whose driver has
+    asked them.
 
     Raises:
         SpecError: every mistake found.
     """
-    return _Resolver(registry, document or Document(data)).job(data)
+    return _Resolver(registry, document or Document(data), check).job(data)
 
 
 class _Resolver:
-    def __init__(self, registry: Registry, document: Document) -> None:
+    def __init__(self, registry: Registry, document: Document, check: bool) -> None:
         self.registry = registry
+        self.check = check
         self.document = document
         self.problems: list[Problem] = []
 
@@ -112,18 +146,16 @@ class _Resolver:
             self._plugins_of_broken(cast("dict[str, Any]", data))
             self._raise()
         assert spec is not None
-        task = self._plugin(Task, spec.task, ("task",))
+        task = self._plugin(Task, spec.task or PluginSpec(name=DEFAULT_TASK), ("task",))
         space = self._plugin(SearchSpace, spec.space, ("space",)) if spec.space else None
         objectives = [
             self._plugin(Objective, objective, ("objectives", index))
             for index, objective in enumerate(spec.objectives)
         ]
         goals = self._goals(spec, objectives)
-        stages = [
-            self._stage(spec, index, space, goals, objectives) for index, _ in enumerate(spec.stages)
-        ]
+        stages = [self._stage(spec, index, space, goals, objectives) for index, _ in enumerate(spec.stages)]
         self._names(spec)
-        if not self.problems and task is not None:
+        if self.check and not self.problems and task is not None:
             self._cross_check(task, [stage for stage in stages if stage is not None])
         self._raise()
         assert task is not None
@@ -136,7 +168,9 @@ class _Resolver:
             self.registry,
         )
 
-    def problem(self, path: Sequence[str | int], message: str, remedy: str = "", value: object = None) -> None:
+    def problem(
+        self, path: Sequence[str | int], message: str, remedy: str = "", value: object = None
+    ) -> None:
         dotted = ".".join(map(str, path))
         self.problems.append(Problem(dotted, message, remedy, self.document.line(path), value))
 
@@ -154,11 +188,15 @@ class _Resolver:
             self._validation(error, (), JobSpec)
             return None
 
-    def _validation(self, error: ValidationError, prefix: tuple[str | int, ...], model: type[BaseModel]) -> None:
+    def _validation(
+        self, error: ValidationError, prefix: tuple[str | int, ...], model: type[BaseModel]
+    ) -> None:
         items = error.errors(include_url=False)
         for item in items:
             loc = item["loc"]
-            if item["type"] == "too_short" and any(other["loc"][: len(loc)] == loc for other in items if other is not item):
+            if item["type"] == "too_short" and any(
+                other["loc"][: len(loc)] == loc for other in items if other is not item
+            ):
                 continue  # a list counts as short only because its broken entries were left out
             path = (*prefix, *loc)
             message, value = str(item["msg"]).removeprefix("Value error, "), item.get("input")
@@ -186,7 +224,11 @@ class _Resolver:
                 self._loose(SearchSpace, entries.get("space"), ("stages", index, "space"))
 
     def _loose(
-        self, base: type[Plugin], data: Any, path: tuple[str | int, ...], model: type[PluginSpec] = PluginSpec
+        self,
+        base: type[Plugin],
+        data: Any,
+        path: tuple[str | int, ...],
+        model: type[PluginSpec] = PluginSpec,
     ) -> None:
         try:
             spec = model.model_validate(data)
@@ -215,17 +257,31 @@ class _Resolver:
         for index, (wanted, objective) in enumerate(zip(spec.objectives, objectives, strict=True)):
             if objective is None:
                 continue
-            label = wanted.label or (objective.metric if isinstance(objective, ReportedObjective) else wanted.name)
+            label = wanted.label or (
+                objective.metric if isinstance(objective, ReportedObjective) else wanted.name
+            )
             direction = wanted.direction or getattr(objective, "direction", None)
             if direction is None:
                 self.problem(
-                    ("objectives", index), f"{label!r} has no sense of its own", "Give `direction: maximize` or minimize."
+                    ("objectives", index),
+                    f"{label!r} has no sense of its own",
+                    "Give `direction: maximize` or minimize.",
                 )
                 direction = "maximize"
             if any(goal.name == label for goal in goals):
-                self.problem(("objectives", index), f"a second objective called {label!r}", "Give it a `label`.")
+                self.problem(
+                    ("objectives", index),
+                    f"a second objective called {label!r}",
+                    "Give it a `label`.",
+                )
             goals.append(
-                Goal(label, None if direction == "none" else direction, wanted.min, wanted.max, wanted.reference)
+                Goal(
+                    label,
+                    None if direction == "none" else direction,
+                    wanted.min,
+                    wanted.max,
+                    wanted.reference,
+                )
             )
         return goals
 
@@ -253,13 +309,17 @@ class _Resolver:
         if searches and space is None and spec.space is None and stage.space is None:
             self.problem(path, "a stage that searches needs a space", "Give the job or the stage a `space`.")
         if searches and not any(wanted.direction != "none" for wanted in spec.objectives):
-            self.problem(path, "a stage that searches needs an objective to optimise", "Give the job `objectives`.")
+            self.problem(
+                path,
+                "a stage that searches needs an objective to optimise",
+                "Give the job `objectives`.",
+            )
         if program is None:
             return None
         return Stage(
             index=index,
             spec=stage,
-            seed=spawn(spec.seed, index),
+            job_seed=spec.seed,
             program=program,
             space=space or NoSpace(),
             sampler=sampler,
@@ -276,7 +336,11 @@ class _Resolver:
         for index, stage in enumerate(spec.stages):
             path = ("stages", index)
             if stage.name in earlier:
-                self.problem((*path, "name"), f"a second stage called {stage.name!r}", "Give each its own name.")
+                self.problem(
+                    (*path, "name"),
+                    f"a second stage called {stage.name!r}",
+                    "Give each its own name.",
+                )
             if stage.take and stage.take.from_ not in earlier:
                 self._no_stage((*path, "take", "from"), stage.take.from_, earlier)
             for key in _references(self.registry, stage.program):
@@ -294,17 +358,35 @@ class _Resolver:
             program = f"program {stage.spec.program.name!r}"
             if stage.program.needs_network and not stage.space.builds:
                 self.problem(
-                    (*path, "program"), f"{program} needs networks, and space {stage.space.name!r} builds none", ""
+                    (*path, "program"),
+                    f"{program} needs networks, and space {stage.space.name!r} builds none",
+                    "",
                 )
             stopping = stage.spec.early_stopping
             if stopping and not stage.program.reports_steps:
-                self.problem((*path, "early_stopping"), f"{program} doesn't report by step", "Remove early_stopping.")
-            if stopping and stopping.objective and stopping.objective not in {goal.name for goal in stage.goals}:
+                self.problem(
+                    (*path, "early_stopping"),
+                    f"{program} doesn't report by step",
+                    "Remove early_stopping.",
+                )
+            if (
+                stopping
+                and stopping.objective
+                and stopping.objective not in {goal.name for goal in stage.goals}
+            ):
                 self.problem(
                     (*path, "early_stopping", "objective"),
                     f"no objective is called {stopping.objective!r}",
                     near_misses(stopping.objective, [goal.name for goal in stage.goals]),
                 )
+            if stopping and stage.goals:
+                index = stopped_by(stage)
+                if not isinstance(stage.objectives[index], ReportedObjective):
+                    self.problem(
+                        (*path, "early_stopping"),
+                        f"objective {stage.goals[index].name!r} is not reported by step",
+                        "Name a reported one as `objective`.",
+                    )
             self._checked((*path, "program"), lambda stage=stage: stage.program.check(stage.space, task))
             if stage.sampler is not None:
                 self._checked((*path, "sampler"), lambda stage=stage: _start(stage))
@@ -314,6 +396,16 @@ class _Resolver:
             check()
         except OrchestrateError as error:
             self.problem(path, str(error).rstrip("."))
+
+
+def stopped_by(stage: Stage) -> int:
+    """Index of the goal that early stopping compares trials by: the named one, or the first optimised."""
+    assert stage.spec.early_stopping is not None
+    wanted = stage.spec.early_stopping.objective
+    for index, goal in enumerate(stage.goals):
+        if goal.name == wanted or (wanted is None and goal.direction is not None):
+            return index
+    return 0
 
 
 def _start(stage: Stage) -> None:

@@ -61,7 +61,8 @@ class Collective(Protocol):
 @dataclass(frozen=True)
 class Reply:
     """A worker's answer. `seconds` is the worker's own time on the group's clock; `error` says why
-    there is no value (the worker died or raised)."""
+    there is no value (the worker died or raised).
+    """
 
     worker: int
     value: Any = None
@@ -71,7 +72,8 @@ class Reply:
 
 class WorkerGroup(Protocol):
     """Workers that a master hands functions to. Implemented on Ray by the scheduler, and with a
-    virtual clock by simulations."""
+    virtual clock by simulations.
+    """
 
     @property
     def size(self) -> int:

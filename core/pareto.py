@@ -52,9 +52,28 @@ def pareto_ranks(table: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(moocore.pareto_rank(table), dtype=np.int64)
 
 
+def crowding(table: NDArray[np.float64], ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Crowding distance of each row of an (n, m) loss table among its rank: (n,), inf at the ends.
+
+    Sum over objectives of the gap between a point's neighbours, as a part of the rank's range
+    (Deb et al., NSGA-II, 2002, section III.B).
+    """
+    distance = np.zeros(len(table))
+    for rank in np.unique(ranks):
+        members = np.flatnonzero(ranks == rank)
+        for column in table[members].T:
+            order = members[np.argsort(column, kind="stable")]
+            values = np.sort(column)
+            distance[order[[0, -1]]] = np.inf
+            if values[-1] > values[0]:
+                distance[order[1:-1]] += (values[2:] - values[:-2]) / (values[-1] - values[0])
+    return distance
+
+
 def reference_point(points: Points, goals: Sequence[Goal]) -> list[float]:
     """The goals' reference values in loss form; where a goal has none, the worst value in `points`
-    moved outwards by a tenth of the observed range."""
+    moved outwards by a tenth of the observed range.
+    """
     table = losses(points, goals)
     optimised = [goal for goal in goals if goal.direction is not None]
     reference: list[float] = []

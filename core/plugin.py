@@ -23,7 +23,9 @@ class PluginOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-OptionsT = TypeVar("OptionsT", bound=PluginOptions, default=PluginOptions, covariant=True)
+OptionsT = TypeVar(  # noqa: PLC0105 - a plugin author sees the plain name
+    "OptionsT", bound=PluginOptions, default=PluginOptions, covariant=True
+)
 
 
 class Plugin(ABC, Generic[OptionsT]):

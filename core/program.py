@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from .hookspecs import Schedule
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -79,6 +81,14 @@ class TrialContext(ABC):
             ArtifactError: there is none, or its digest is wrong.
         """
 
+    @abstractmethod
+    def schedule(self, name: str, total_steps: int, **options: Any) -> Schedule:
+        """Make the learning-rate schedule called `name`, of any installed plugin.
+
+        Raises:
+            UnknownPluginError: no such schedule.
+        """
+
     def build(self) -> nn.Module:
         """Build the candidate's network, freshly initialised from the trial's seed, on its device."""
         import torch
@@ -123,6 +133,14 @@ class Program(Plugin[OptionsT]):
             except Exception as error:  # noqa: BLE001 - whatever the user's code raises is that trial's result
                 yield error
 
+    def rehearse(self, trial: TrialContext) -> float | None:
+        """Try the first moments of a trial, for `orchestrate plan`: build, and run one batch.
+
+        Returns the estimated seconds of a whole trial, or None when that can't be told. An exception is
+        shown to the user as a mistake in the job. The default tries nothing.
+        """
+        return None
+
     def test(self, trial: TrialContext) -> Mapping[str, float] | None:
         """Score a chosen, finished trial on the test split, from its artifacts. None: can't be done.
 
@@ -130,7 +148,7 @@ class Program(Plugin[OptionsT]):
         """
         return None
 
-    def check(self, space: SearchSpace, task: Task) -> None:  # noqa: B027
+    def check(self, space: SearchSpace, task: Task) -> None:
         """Refuse, before anything starts, a space or task that this program can't serve.
 
         Raises:

@@ -81,7 +81,9 @@ class Registry:
     down. The table of plugins doesn't change once made.
     """
 
-    def __init__(self, sources: Iterable[tuple[Source, Callable[[], object]]], without: Sequence[str] = ()) -> None:
+    def __init__(
+        self, sources: Iterable[tuple[Source, Callable[[], object]]], without: Sequence[str] = ()
+    ) -> None:
         """Load plugins from `sources`, pairs of a source and a function that imports it.
 
         Raises:
@@ -123,7 +125,10 @@ class Registry:
         try:
             return self._table[kind][name]
         except KeyError:
-            broken = "".join(f" Failed to load: {failure.source}: {failure.cause.partition(chr(10))[0]}." for failure in self.failures)
+            broken = "".join(
+                f" Failed to load: {failure.source}: {failure.cause.partition(chr(10))[0]}."
+                for failure in self.failures
+            )
             raise UnknownPluginError(
                 f"no {kind} is called {name!r}. {near_misses(name, self._table[kind])}{broken}"
             ) from None
@@ -184,7 +189,9 @@ class Registry:
             self._manager.register(plugin, name=f"{source.distribution}:{source.entry_point}")
             self._manager.check_pending()
             found = [
-                (kind, cls) for kind, hook in REGISTRATION.items() for cls in self._call(plugin, hook, list[Any])
+                (kind, cls)
+                for kind, hook in REGISTRATION.items()
+                for cls in self._call(plugin, hook, list[Any])
             ]
             for kind, cls in found:
                 _check_class(kind, cls)
@@ -262,7 +269,9 @@ def _reference(kind: Kind, name: str) -> Registered:
     if target is None:
         public = [key for key in vars(module) if not key.startswith("_")]
         raise PluginError(f"{name}: {module_name} has no {attribute!r}. {near_misses(attribute, public)}")
-    source = Source(name, module_name, module_name.partition(".")[0], str(getattr(module, "__version__", "0")))
+    source = Source(
+        name, module_name, module_name.partition(".")[0], str(getattr(module, "__version__", "0"))
+    )
     if kind == "program" and inspect.isfunction(target):
         return Registered(function_program(name, target), source)
     if isinstance(target, type) and "name" not in vars(target):

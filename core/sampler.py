@@ -77,6 +77,15 @@ class Sampler(Plugin[OptionsT]):
 
     problem: SearchProblem
 
+    @property
+    def lookahead(self) -> int:
+        """How many asks lose nothing by not waiting for each other's results.
+
+        1 for a method that learns from each result, a generation for a generational one, any large
+        number for one that doesn't learn.
+        """
+        return 1
+
     def start(self, problem: SearchProblem) -> None:
         """Receive the problem, once, before anything else.
 
@@ -94,10 +103,10 @@ class Sampler(Plugin[OptionsT]):
             SpaceExhausted: nothing is left to propose; the stage ends when the running trials have.
         """
 
-    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:  # noqa: B027
+    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
         """Learn what became of ask `number`. The default learns nothing."""
 
-    def adopt(self, number: int, candidate: Candidate) -> None:  # noqa: B027
+    def adopt(self, number: int, candidate: Candidate) -> None:
         """Take note of an ask that an earlier instance made (`restore = "history"` only).
 
         Called instead of `ask`, for samplers that keep track of pending candidates.

@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
+DEFAULT_TASK = "digits"
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,13 +55,18 @@ class PluginSpec(BaseModel):
 class ObjectiveSpec(PluginSpec):
     """An objective of the job: `name` of an objective plugin, or `metric` as a program reports it."""
 
-    label: Name | None = Field(None, description="Another name for it, when the job has two of a kind.")
-    direction: Literal["maximize", "minimize", "none"] | None = Field(
-        None, description="Sense; by default the objective's own. `none`: only bounded, not optimised."
+    label: Name | None = Field(
+        default=None, description="Another name for it, when the job has two of a kind."
     )
-    min: float | None = Field(None, description="Candidates below are infeasible.")
-    max: float | None = Field(None, description="Candidates above are infeasible.")
-    reference: float | None = Field(None, description="Hypervolume reference in this objective's unit.")
+    direction: Literal["maximize", "minimize", "none"] | None = Field(
+        None,
+        description="Sense; by default the objective's own. `none`: only bounded, not optimised.",
+    )
+    min: float | None = Field(default=None, description="Candidates below are infeasible.")
+    max: float | None = Field(default=None, description="Candidates above are infeasible.")
+    reference: float | None = Field(
+        default=None, description="Hypervolume reference in this objective's unit."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -74,8 +88,8 @@ class ObjectiveSpec(PluginSpec):
 class ResourceSpec(Section):
     """What one worker of one trial holds while it runs."""
 
-    cpu: float = Field(1, ge=0, description="CPU cores; fractions allowed.")
-    gpu: float = Field(0, ge=0, description="GPUs; fractions share one.")
+    cpu: float = Field(default=1, ge=0, description="CPU cores; fractions allowed.")
+    gpu: float = Field(default=0, ge=0, description="GPUs; fractions share one.")
 
 
 class WorkerSpec(Section):
@@ -89,7 +103,8 @@ class RecallSpec(PluginSpec):
     """Recall: which fingerprint makes two candidates share a result, and how far the memory reaches."""
 
     scope: Literal["catalog", "job"] = Field(
-        "catalog", description="Whose results may be recalled: any job's in the catalog, or this job's."
+        default="catalog",
+        description="Whose results may be recalled: any job's in the catalog, or this job's.",
     )
 
 
@@ -97,8 +112,8 @@ class TakeSpec(Section):
     """Candidates taken from an earlier stage instead of a sampler."""
 
     from_: str = Field(alias="from", description="Name of the earlier stage.")
-    pareto: PositiveInt | None = Field(None, description="The best so many of its Pareto set.")
-    best: PositiveInt | None = Field(None, description="The best so many by the first objective.")
+    pareto: PositiveInt | None = Field(default=None, description="The best so many of its Pareto set.")
+    best: PositiveInt | None = Field(default=None, description="The best so many by the first objective.")
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -113,20 +128,21 @@ class EarlyStoppingSpec(Section):
     """Stop unpromising trials by what they report at each step."""
 
     name: Literal["asha", "median"]
-    objective: str | None = Field(None, description="Objective to compare by; by default the first.")
-    max_steps: PositiveInt = Field(100, description="asha: steps of a full trial.")
-    grace_steps: PositiveInt = Field(1, description="Steps before a trial may be stopped.")
-    reduction_factor: float = Field(3, gt=1, description="asha: of so many, one goes on.")
-    min_trials: PositiveInt = Field(3, description="median: trials to have seen before stopping any.")
+    objective: str | None = Field(default=None, description="Objective to compare by; by default the first.")
+    max_steps: PositiveInt = Field(default=100, description="asha: steps of a full trial.")
+    grace_steps: PositiveInt = Field(default=1, description="Steps before a trial may be stopped.")
+    reduction_factor: float = Field(default=3, gt=1, description="asha: of so many, one goes on.")
+    min_trials: PositiveInt = Field(default=3, description="median: trials to have seen before stopping any.")
 
 
 class RetrySpec(Section):
     """What to do about trials that fail (the user's code) or are lost (the infrastructure)."""
 
-    failed: NonNegativeInt = Field(0, description="Times a failed trial is run again.")
-    lost: NonNegativeInt = Field(3, description="Times a lost trial is run again.")
+    failed: NonNegativeInt = Field(default=0, description="Times a failed trial is run again.")
+    lost: NonNegativeInt = Field(default=3, description="Times a lost trial is run again.")
     budget: NonNegativeInt | None = Field(
-        None, description="Failed and lost trials a stage bears before the job fails; by default any number."
+        None,
+        description="Failed and lost trials a stage bears before the job fails; by default any number.",
     )
 
 
@@ -135,16 +151,24 @@ class StageSpec(Section):
 
     name: Name
     program: PluginSpec
-    space: PluginSpec | None = Field(None, description="Another space than the job's.")
+    space: PluginSpec | None = Field(default=None, description="Another space than the job's.")
     sampler: PluginSpec | None = None
     take: TakeSpec | None = None
     recall: RecallSpec | None = None
-    trials: PositiveInt | None = Field(None, description="Candidates to evaluate, recalled ones included.")
-    time_budget: Duration | None = Field(None, description="Seconds, or like 10m: no trial starts after.")
+    trials: PositiveInt | None = Field(
+        default=None, description="Candidates to evaluate, recalled ones included."
+    )
+    time_budget: Duration | None = Field(
+        default=None, description="Seconds, or like 10m: no trial starts after."
+    )
     workers: WorkerSpec | None = None
-    resources: ResourceSpec | None = Field(None, description="Other resources than the job's.")
-    concurrency: PositiveInt | None = Field(None, description="Trials at a time; by default what fits.")
-    batch: PositiveInt | None = Field(None, description="Candidates a launch; by default the program's.")
+    resources: ResourceSpec | None = Field(default=None, description="Other resources than the job's.")
+    concurrency: PositiveInt | None = Field(
+        default=None, description="Trials at a time; by default what fits."
+    )
+    batch: PositiveInt | None = Field(
+        default=None, description="Candidates a launch; by default the program's."
+    )
     early_stopping: EarlyStoppingSpec | None = None
     retry: RetrySpec | None = None
 
@@ -167,7 +191,7 @@ class LineageSpec(Section):
     """What is mirrored to MLflow."""
 
     runs: Literal["launched", "all"] = Field(
-        "launched", description="Trials that get a run of their own; others are rows of a table."
+        default="launched", description="Trials that get a run of their own; others are rows of a table."
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Extra tags of the job's run.")
 
@@ -176,12 +200,19 @@ class JobSpec(Section):
     """A whole job file."""
 
     name: Name
-    task: PluginSpec = PluginSpec(name="digits")
+    task: PluginSpec | None = Field(
+        default=None, description="By default `digits`, where the programs need data."
+    )
     space: PluginSpec | None = None
     objectives: tuple[ObjectiveSpec, ...] = ()
     stages: tuple[StageSpec, ...] = Field(min_length=1)
     resources: ResourceSpec = ResourceSpec()
     retry: RetrySpec = RetrySpec()
-    time_budget: Duration | None = Field(None, description="For the whole job.")
+    time_budget: Duration | None = Field(default=None, description="For the whole job.")
     lineage: LineageSpec = LineageSpec()
     seed: NonNegativeInt = 0
+
+    @property
+    def task_name(self) -> str:
+        """Name of the task plugin."""
+        return self.task.name if self.task else DEFAULT_TASK

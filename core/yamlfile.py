@@ -4,6 +4,9 @@ Safe by construction: only maps, lists and scalars are made, duplicate keys are 
 and the expansion of aliases are capped.
 """
 
+# ruamel's own annotations are partial.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -52,7 +55,7 @@ def read(text: str, file: str | None = None) -> Document:
         raise SpecError(f"the file is larger than {MAX_BYTES} bytes: no job file is", file=file)
     yaml = YAML(typ="safe", pure=True)
     try:
-        root = cast("Node | None", yaml.compose(text))  # pyright: ignore[reportUnknownMemberType]
+        root = cast("Node | None", yaml.compose(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
@@ -92,7 +95,7 @@ class _Reader:
         if isinstance(node, SequenceNode):
             return [self._value(child, (*path, index)) for index, child in enumerate(node.value)]
         if isinstance(node, ScalarNode) and str(node.tag) in SCALARS:
-            return cast(Any, self._constructor.construct_object(node))  # pyright: ignore[reportUnknownMemberType]
+            return cast(Any, self._constructor.construct_object(node))
         self._problem(node, path, f"the tag {node.tag} is not allowed", "Use plain values only.")
         return None
 

@@ -1,0 +1,149 @@
+"""The Ray cluster: starting or joining it, and what a job's trials take of it."""
+
+# Ray's own annotations are partial.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ClusterError, SpecError
+from ..core.job import Job, Stage
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """CPU cores and GPUs, of the whole cluster and of its largest node."""
+
+    cpu: float
+    gpu: float
+    node_cpu: float
+    node_gpu: float
+
+
+def local_capacity(settings: Settings) -> Capacity:
+    """This machine's capacity, without starting Ray."""
+    cpus = float(settings.cpus or len(os.sched_getaffinity(0)))
+    gpus = float(_count_gpus())
+    return Capacity(cpus, gpus, cpus, gpus)
+
+
+def _count_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return sum(path.name[6:].isdigit() for path in Path("/dev").glob("nvidia*"))
+
+
+def cluster_capacity() -> Capacity:
+    """The connected cluster's capacity."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Capacity(
+        sum(node.get("CPU", 0) for node in nodes),
+        sum(node.get("GPU", 0) for node in nodes),
+        max((node.get("CPU", 0) for node in nodes), default=0),
+        max((node.get("GPU", 0) for node in nodes), default=0),
+    )
+
+
+def workers_of(stage: Stage) -> int:
+    """Workers of one trial of the stage."""
+    return stage.spec.workers.count if stage.spec.workers else 1
+
+
+def concurrency(stage: Stage, capacity: Capacity) -> int:
+    """How many of the stage's launches fit at once (and the file allows): at least 1."""
+    count = workers_of(stage)
+    fits = [
+        available / (wanted * count)
+        for wanted, available in (
+            (stage.resources.cpu, capacity.cpu),
+            (stage.resources.gpu, capacity.gpu),
+        )
+        if wanted > 0
+    ]
+    room = math.floor(min(fits) + 1e-9) if fits else 16
+    return max(1, min(room, stage.spec.concurrency or room))
+
+
+def check_fit(job: Job, capacity: Capacity) -> None:
+    """Refuse a job whose trials can never be placed.
+
+    Raises:
+        SpecError: with what is asked, what there is, and what to change.
+    """
+    for stage in job.stages:
+        count = workers_of(stage)
+        for name, wanted, node, total in (
+            ("cpu", stage.resources.cpu, capacity.node_cpu, capacity.cpu),
+            ("gpu", stage.resources.gpu, capacity.node_gpu, capacity.gpu),
+        ):
+            if wanted > node or wanted * count > total:
+                asked = f"{count} workers of {wanted:g} {name} each" if count > 1 else f"{wanted:g} {name}"
+                raise SpecError(
+                    f"stage {stage.spec.name!r}: a trial asks for {asked}, but the largest node has {node:g} and "
+                    f"the cluster {total:g}. Lower `resources: {{{name}: …}}` or `workers: {{count: …}}`, or use a "
+                    "larger cluster (--address)"
+                )
+
+
+def connect(settings: Settings) -> None:
+    """Start Ray on this machine, or join the cluster at `settings.address`; do nothing when connected.
+
+    Workers import a user's own modules from the folder the command was run in.
+
+    Raises:
+        ClusterError: the cluster doesn't answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {
+        "logging_level": logging.WARNING,
+        "log_to_driver": False,
+        "runtime_env": {"env_vars": worker_environment()},
+    }
+    try:
+        if settings.address:
+            ray.init(address=settings.address, **options)
+        else:
+            ray.init(
+                num_cpus=settings.cpus or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=256 * 1024 * 1024,
+                **options,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the Ray cluster at {settings.address}" if settings.address else "Ray on this machine"
+        raise ClusterError(f"can't reach {where}: {error}. See `orchestrate doctor`") from error
+
+
+def worker_environment() -> Mapping[str, str]:
+    """Environment of every worker process: quiet, and able to import what the driver can."""
+    path = [
+        str(Path.cwd()),
+        *(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry),
+    ]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
+        "PYTHONWARNINGS": "ignore",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+
+
+def import_from_here() -> None:
+    """Let `python:package.module:…` find modules in the current folder, as `python -m` would."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)

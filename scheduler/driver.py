@@ -1,0 +1,394 @@
+"""Runs a job from its first stage to its report. One driver a job; only drivers write the catalog."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.candidate import Candidate
+from ..core.errors import JobBusyError, OrchestrateError
+from ..core.hookspecs import JobEvent, StageEvent
+from ..core.job import Job, Stage, resolve
+from ..core.objective import MeasuredObjective, ReportedObjective
+from ..core.registry import Registry
+from ..core.sampler import Sampler
+from ..storage.catalog import Catalog
+from ..storage.ledger import JobDraft, Ledger, RecallPolicy
+from ..storage.lineage import Drainer
+from ..storage.models import StageRow, TrialRow
+from ..storage.report import write_report
+from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
+from .engine import run_stage
+from .examine import context_digest
+from .final import score_on_test
+from .lease import LEASE_SECONDS, Heartbeat
+from .provenance import provenance
+from .runtime import Remit
+from .selection import best, pareto
+from .settings import Settings
+from .stage import StageRun, Taken
+
+log = logging.getLogger(__name__)
+
+ArtifactTable = dict[str, dict[str, tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How a run of a job ended."""
+
+    job_id: str
+    state: str
+    reason: str
+    report: Path | None = None
+
+
+class _Interrupted(Exception):
+    """The run ends here and can be resumed: Ctrl-C, SIGTERM."""
+
+
+class _Ended(Exception):
+    """The job ends here in `state`."""
+
+    def __init__(self, state: str, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+
+
+def submit(job: Job, text: str, settings: Settings) -> JobOutcome:
+    """Create the job in the catalog and run it to its end.
+
+    Raises:
+        SpecError: the cluster can never hold one of its trials. Nothing was created.
+        ClusterError, CatalogError: the cluster or the catalog can't be reached.
+    """
+    check_fit(job, _capacity(settings))
+    catalog = Catalog.open(settings.catalog_url)
+    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    draft = JobDraft(
+        name=job.spec.name,
+        spec=spec,
+        text=text,
+        seed=job.spec.seed,
+        provenance=provenance(job, settings.without),
+        stages=tuple(stage.spec.name for stage in job.stages),
+    )
+    ledger = catalog.create_job(draft, _owner(), LEASE_SECONDS)
+    return _Run(job, ledger, settings).run()
+
+
+def resume(job_id: str, settings: Settings) -> JobOutcome:
+    """Run an unfinished job on from where the catalog says it stands.
+
+    Raises:
+        JobBusyError: another living driver owns it, or it is over.
+        SpecError: its plugins no longer accept the job's file.
+    """
+    catalog = Catalog.open(settings.catalog_url, create=False)
+    row = catalog.job(job_id)
+    if row.state in ("finished", "cancelled"):
+        raise JobBusyError(f"job {row.id} is {row.state}: there is nothing to resume")
+    job = resolve(row.spec, Registry.discover(settings.without))
+    check_fit(job, _capacity(settings))
+    return _Run(job, catalog.take_job(row.id, _owner(), LEASE_SECONDS), settings).run()
+
+
+def _capacity(settings: Settings) -> Capacity:
+    if settings.address is None:
+        return local_capacity(settings)
+    connect(settings)
+    return cluster_capacity()
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class _Run:
+    def __init__(self, job: Job, ledger: Ledger, settings: Settings) -> None:
+        self.job = job
+        self.ledger = ledger
+        self.catalog = ledger.catalog
+        self.settings = settings
+        self.stages: dict[str, StageRow] = {row.name: row for row in self.catalog.stages(ledger.job_id)}
+        self.heartbeat = Heartbeat(ledger)
+        self._signal = threading.Event()
+        self._started_at = time.time()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="orchestrate-examine")
+        self._task_digest: Future[str] | None = None
+
+    def run(self) -> JobOutcome:
+        """Run every stage that isn't finished, score, report; leave the catalog true in any case."""
+        state, reason, report = "failed", "", None
+        drainer = Drainer(self.settings.catalog_url, self.ledger.job_id, self.settings.tracking_uri)
+        with ExitStack() as stack:
+            stack.enter_context(self.heartbeat)
+            stack.callback(self._executor.shutdown, wait=False, cancel_futures=True)
+            try:
+                self.ledger.start_job()
+                if self.settings.lineage:
+                    drainer.start()
+                self._notify("job_started", event=self._event("running"))
+                if self.job.uses_task:
+                    self._task_digest = self._executor.submit(self.job.task.digest)
+                connect(self.settings)
+                stack.enter_context(self._signals())
+                self._work()
+                state = "finished"
+            except _Interrupted as stop:
+                state, reason = "interrupted", str(stop)
+            except _Ended as end:
+                state, reason = end.state, end.reason
+            except OrchestrateError as error:
+                reason = str(error)
+                raise
+            finally:
+                if self.heartbeat.stale is None:
+                    report = self._close(state, reason)
+                    self._notify("job_finished", event=self._event(state, reason))
+        if self.settings.lineage:
+            drainer.finish()
+        return JobOutcome(self.ledger.job_id, state, reason, report)
+
+    def _close(self, state: str, reason: str) -> Path | None:
+        report: Path | None = None
+        if state in ("finished", "failed", "cancelled"):
+            folder = self.settings.home / "reports" / self.ledger.job_id
+            report, artifacts = write_report(
+                self.catalog, self.ledger.job_id, folder, state=state, reason=reason
+            )
+            self.ledger.add_artifacts(artifacts)  # before the job's end, which sends them to MLflow
+        self.ledger.end_job(state, reason)
+        self.ledger.release()
+        return report
+
+    # The work -------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        if self._task_digest is not None:
+            shape = self.job.task.shape()
+            self.ledger.set_provenance(
+                task={
+                    "name": self.job.spec.task_name,
+                    "options": self.job.task.options.model_dump(mode="json"),
+                    "digest": self._task_digest.result(),
+                    "input": list(shape.input),
+                    "classes": shape.classes,
+                }
+            )
+        for stage in self.job.stages:
+            if self.stages[stage.spec.name].state != "finished":
+                self._stage(stage)
+        self._test()
+
+    def _stage(self, stage: Stage) -> None:
+        row = self.stages[stage.spec.name]
+        width = concurrency(stage, cluster_capacity())
+        self.ledger.start_stage(row.id, context_digest(stage, self.job) if stage.fingerprint else "")
+        event = StageEvent(
+            self.ledger.job_id,
+            stage.spec.name,
+            self._planned(stage),
+            stage.goals,
+            width,
+            deadline=self._deadline(stage, row),
+        )
+        self._notify("stage_started", event=event)
+        run = StageRun(
+            stage,
+            self.job,
+            row.id,
+            self.ledger,
+            self._sampler(stage),
+            self._policy(stage, row),
+            self._executor,
+            self._notify,
+            self._artifacts_for(stage),
+            event.deadline,
+            self._why_stop,
+        )
+        run.restore()
+        remit = self._remit(stage)
+        try:
+            run_stage(run, stage, remit, width)
+        except BaseException as error:
+            if self.heartbeat.stale is None:
+                run.interrupt(f"the driver stopped: {type(error).__name__}: {error}")
+            raise
+        self._end_stage(stage, row, run)
+        self._notify(
+            "stage_finished",
+            event=StageEvent(
+                self.ledger.job_id, stage.spec.name, event.trials, stage.goals, width, "finished"
+            ),
+        )
+
+    def _end_stage(self, stage: Stage, row: StageRow, run: StageRun) -> None:
+        if self.heartbeat.stale is not None:
+            raise self.heartbeat.stale
+        if self.heartbeat.cancelled.is_set():
+            run.cancel("the job was cancelled")
+            self.ledger.end_stage(row.id, "cancelled", "the job was cancelled")
+            raise _Ended("cancelled", "cancelled on request")
+        if self._signal.is_set():
+            run.interrupt("the driver was interrupted")
+            raise _Interrupted("interrupted: resume it when you like")
+        if run.broken:
+            run.cancel(run.reason)
+            self.ledger.end_stage(row.id, "failed", run.reason)
+            raise _Ended("failed", f"stage {stage.spec.name!r}: {run.reason}")
+        rows = self.catalog.trials(stage_id=row.id)
+        if not any(trial.state in ("finished", "recalled", "pruned") for trial in rows):
+            last = next(
+                (trial.reason for trial in reversed(rows) if trial.reason),
+                "no candidate was proposed",
+            )
+            self.ledger.end_stage(row.id, "failed", last)
+            raise _Ended("failed", f"stage {stage.spec.name!r} has no finished trial: {last}")
+        self.ledger.end_stage(row.id, "finished", run.reason)
+
+    def _planned(self, stage: Stage) -> int:
+        if stage.spec.trials is not None:
+            return stage.spec.trials
+        return len(self._taken(stage)) if stage.sampler is None else 0
+
+    def _deadline(self, stage: Stage, row: StageRow) -> float | None:
+        now = time.time()
+        limits: list[float] = []
+        if stage.spec.time_budget is not None:
+            limits.append(now + stage.spec.time_budget)
+        if self.job.spec.time_budget is not None:
+            limits.append(self._started_at + self.job.spec.time_budget)
+        return min(limits, default=None)
+
+    def _sampler(self, stage: Stage) -> Sampler:
+        sampler = stage.sampler or Taken(self._taken(stage))
+        sampler.start(stage.problem)
+        return sampler
+
+    def _taken(self, stage: Stage) -> list[Candidate]:
+        take = stage.spec.take
+        if take is None:
+            return [Candidate()]
+        rows = self.catalog.trials(stage_id=self.stages[take.from_].id)
+        goals = self.job.stage(take.from_).goals or self.job.goals
+        chosen = pareto(rows, goals, take.pareto) if take.pareto else best(rows, goals, take.best or 1)
+        if not chosen:
+            raise _Ended("failed", f"stage {take.from_!r} has no feasible scored trial to take")
+        return [Candidate(row.candidate) for row in chosen]
+
+    def _policy(self, stage: Stage, row: StageRow) -> RecallPolicy | None:
+        if stage.fingerprint is None or stage.spec.recall is None:
+            return None
+        kinds = (ReportedObjective, MeasuredObjective) if stage.fingerprint.exact else (ReportedObjective,)
+        shared = {
+            goal.name
+            for goal, objective in zip(stage.goals, stage.objectives, strict=True)
+            if isinstance(objective, kinds)
+        }
+        context = context_digest(stage, self.job)
+        return RecallPolicy(context, stage.spec.recall.scope, frozenset(shared))
+
+    def _remit(self, stage: Stage) -> Remit:
+        return Remit(
+            job_id=self.ledger.job_id,
+            spec=json.dumps(self.catalog.job(self.ledger.job_id).spec),
+            stage=stage.index,
+            store=str(self.settings.artifacts),
+            gpu=stage.resources.gpu > 0,
+            without=self.settings.without,
+        )
+
+    def _artifacts_for(self, stage: Stage) -> Callable[[Candidate], ArtifactTable]:
+        """Artifacts of earlier stages, as a trial of `stage` sees them: those of single-trial stages,
+        and those of trials with its own candidate.
+        """
+        fixed: ArtifactTable = {}
+        by_digest: dict[str, ArtifactTable] = {}
+        for earlier in self.job.stages[: stage.index]:
+            name = earlier.spec.name
+            rows = self.catalog.trials(stage_id=self.stages[name].id)
+            files: dict[int, dict[str, tuple[str, str]]] = {}
+            for artifact in self.catalog.artifacts(self.ledger.job_id):
+                if artifact.trial_id is not None:
+                    files.setdefault(artifact.trial_id, {})[artifact.kind] = (
+                        artifact.uri,
+                        artifact.sha256,
+                    )
+            for row in rows:
+                found = files.get(row.recalled_from or row.id, {})
+                if earlier.sampler is None and earlier.spec.take is None:
+                    fixed[name] = found
+                elif found:
+                    by_digest.setdefault(row.digest, {})[name] = found
+        return lambda candidate: {**fixed, **by_digest.get(candidate.digest, {})}
+
+    def _test(self) -> None:
+        """Score what the last searching stage chose on the test split: once, at the end."""
+        stage = next((stage for stage in reversed(self.job.stages) if stage.goals), None)
+        if stage is None or self._why_stop():
+            return
+        rows = self.catalog.trials(stage_id=self.stages[stage.spec.name].id)
+        chosen = [row for row in pareto(rows, stage.goals) if row.test is None]
+        score_on_test(stage, self._remit(stage), self._with_sources(chosen), self.ledger)
+
+    def _with_sources(self, rows: Sequence[TrialRow]) -> list[tuple[TrialRow, Mapping[str, tuple[str, str]]]]:
+        pairs: list[tuple[TrialRow, Mapping[str, tuple[str, str]]]] = []
+        for row in rows:
+            source = self.catalog.trial(row.recalled_from) if row.recalled_from else row
+            files = self.catalog.artifacts_of(source.id)
+            pairs.append((row, {artifact.kind: (artifact.uri, artifact.sha256) for artifact in files}))
+        return pairs
+
+    # Stopping and telling -------------------------------------------------------------------------
+
+    def _why_stop(self) -> str | None:
+        if self._signal.is_set():
+            return "interrupted"
+        if self.heartbeat.cancelled.is_set():
+            return "cancelled"
+        if self.heartbeat.stale is not None:
+            return "another driver took the job over"
+        return None
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM stops cleanly, the second at once. Set after Ray's own handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(_number: int, _frame: Any) -> None:
+            if self._signal.is_set():
+                raise KeyboardInterrupt
+            self._signal.set()
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _notify(self, hook: str, **arguments: Any) -> None:
+        try:
+            getattr(self.job.registry.hook, hook)(**arguments)
+        except Exception:
+            log.exception("a listener failed in %s; the job goes on", hook)
+
+    def _event(self, state: str, reason: str = "") -> JobEvent:
+        return JobEvent(self.ledger.job_id, self.job.spec.name, tuple(self.stages), state, reason)

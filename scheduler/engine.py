@@ -1,0 +1,299 @@
+"""Runs one stage on Ray Tune.
+
+Tune is the engine, our catalog the truth: nothing of Tune's own state is saved or restored. The loop
+below is Tune's controller with five of its habits changed, each named where it is; they rest on names
+that Tune doesn't promise, so `tests/scheduler/test_engine.py` checks them and pyproject pins the series.
+"""
+
+# Ray's own annotations are partial.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Experiment
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
+from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPrivateUsage]
+
+from ..core.job import Stage, stopped_by
+from .cluster import workers_of
+from .runtime import Remit
+from .trainable import KEY, OUTCOME, REPORTS, SCORE, STEP, Payload, ProgramTrainable
+from .trial import Json
+
+# Read by Tune at call time, in the driver.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial ends without the metric
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "1e9",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+LIVE_ACTORS = "_live_actors_to_ray_actors_resources"  # of Tune's actor manager: (actor, resources) pairs
+IDLE_SECONDS = 0.02  # how long the loop sleeps when nothing runs and nothing can be asked
+PATIENCE_SECONDS = 2.0  # how long a launch waits for resources of its own while an idle actor exists
+
+
+class Driver(Protocol):
+    """What decides (`StageRun`). Every call comes on the thread that called `run_stage`."""
+
+    def ask(self) -> tuple[int, list[Json]] | None: ...
+    def exhausted(self) -> bool: ...
+    def stopping(self) -> bool: ...
+    def started(self, number: int) -> None: ...
+    def reported(self, number: int, reports: Sequence[Json]) -> None: ...
+    def ended(self, number: int, conclusions: Sequence[Json], node: str) -> None: ...
+    def pruned(self, number: int, reason: str) -> None: ...
+    def lost(self, number: int, error: BaseException | str | None) -> None: ...
+
+
+def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> None:
+    """Run the stage until the driver is exhausted or stops. Ray must be connected.
+
+    An exception in the driver stops the stage, kills what runs, and is raised here.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    bundles = [{"CPU": stage.resources.cpu, "GPU": stage.resources.gpu}] * workers_of(stage)
+    bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
+    guard = _Guard(driver)
+    with (
+        tempfile.TemporaryDirectory(prefix="orchestrate-tune-") as folder,
+        _environment(TUNE_ENVIRONMENT),
+    ):
+        experiment = Experiment(
+            "stage",
+            ProgramTrainable,
+            num_samples=10**9,
+            storage_path=folder,
+            resources_per_trial=tune.PlacementGroupFactory([bundle or {"CPU": 0} for bundle in bundles]),
+            max_failures=0,
+            trial_dirname_creator=lambda trial: str(trial.config[KEY].number),
+        )
+        search = SearchGenerator(ConcurrencyLimiter(_Searcher(guard, remit), max_concurrent=concurrency))
+        search.add_configurations([experiment])  # pyright: ignore[reportArgumentType]
+        _Controller(
+            guard,
+            search_alg=search,
+            scheduler=_early_stopping(stage),
+            callbacks=[_Watch(guard)],
+            reuse_actors=True,
+            storage=experiment.storage,
+        ).run()
+    if guard.error is not None:
+        raise guard.error
+
+
+def _early_stopping(stage: Stage) -> Any:
+    early = stage.spec.early_stopping
+    if early is None:
+        return FIFOScheduler()
+    direction = stage.goals[stopped_by(stage)].direction
+    common: Any = {
+        "time_attr": STEP,
+        "metric": SCORE,
+        "mode": "min" if direction == "minimize" else "max",
+    }
+    if early.name == "median":
+        return _Median(grace_period=early.grace_steps, min_samples_required=early.min_trials, **common)
+    return AsyncHyperBandScheduler(
+        max_t=early.max_steps,
+        grace_period=early.grace_steps,
+        reduction_factor=early.reduction_factor,
+        stop_last_trials=False,  # else the best, at their last step, would count as stopped
+        **common,  # pyright: ignore[reportArgumentType]
+    )
+
+
+class _Median(MedianStoppingRule):
+    """Tune's raises KeyError when a trial ends without a score, and pauses trials, which needs Tune's
+    own checkpoints.
+    """
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        return self.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if STEP in result and SCORE in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+class _Searcher(Searcher):
+    """Asks the driver. Nothing of it is saved."""
+
+    def __init__(self, driver: Any, remit: Remit) -> None:
+        super().__init__()
+        self._driver = driver
+        self._remit = asdict(remit)
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._driver.stopping():
+            return Searcher.FINISHED
+        asked = self._driver.ask()
+        if asked is None:
+            return Searcher.FINISHED if self._driver.exhausted() else None
+        number, orders = asked
+        self._numbers[trial_id] = number
+        return {KEY: Payload.pack(number, self._remit, orders)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        reports = json.loads(result.get(REPORTS, "[]"))
+        if reports:
+            self._driver.reported(self._numbers[trial_id], reports)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        number = self._numbers.pop(trial_id)
+        if error:
+            return  # the controller tells, with the exception
+        result = result or {}
+        # A launch's last result, its reports included, reaches only this method.
+        if reports := json.loads(result.get(REPORTS, "[]")):
+            self._driver.reported(number, reports)
+        if OUTCOME in result:
+            outcome = json.loads(result[OUTCOME])
+            self._driver.ended(number, outcome["conclusions"], outcome["node"])
+        elif not self._driver.stopping():  # else it is interrupted, which the driver knows itself
+            score, step = result.get(SCORE), result.get(STEP)
+            self._driver.pruned(number, f"stopped early at step {step}, score {score:g}")
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the driver's state is rows in the catalog."""
+
+
+class _Watch(tune.Callback):
+    """Tells the driver what starts, and unwinds what Tune stopped."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._actors: dict[str, Any] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+        self._driver.started(trial.config[KEY].number)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        actor = self._actors.pop(trial.trial_id, None)
+        if actor is not None and OUTCOME not in trial.last_result:
+            actor.unwind.remote()  # runs before the reset or stop that Tune sends next, which may come late
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._actors.pop(trial.trial_id, None)
+
+
+class _Guard:
+    """The driver behind a fence: Tune would turn its exceptions into failed trials. The first one ends
+    the stage and is raised from `run_stage`.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._driver, name)
+
+        def call(*arguments: Any) -> Any:
+            if self.error is None:
+                try:
+                    return method(*arguments)
+                except Exception as error:  # noqa: BLE001 - raised again by run_stage
+                    self.error = error
+            return True if name in ("stopping", "exhausted") else None
+
+        return call
+
+
+class _KeepActors(_ObjectCache):
+    """Keeps every idle actor until the stage ends, where Tune keeps one: all launches of a stage ask
+    for the same resources.
+    """
+
+    def cache_object(self, key: Any, obj: Any) -> bool:
+        self._cached_objects[key].append(obj)
+        self._num_cached_objects += 1
+        return True
+
+    def flush_cached_objects(self, force_all: bool = False) -> Generator[Any, None, None]:
+        if force_all:
+            yield from super().flush_cached_objects(force_all=True)
+
+
+class _Controller(TuneController):
+    """Tune's loop without its snapshots, its sleep of a second when a searcher has nothing to give, its
+    wait for busy actors at the end, and its habit to give a launch's starting actor up for an idle one
+    (which ends with all short launches in one process).
+    """
+
+    def __init__(self, driver: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self._driver = driver
+        self._actor_cache = _KeepActors()
+        self._requested: dict[Any, float] = {}
+
+    def checkpoint(self, force: bool = False, wait: bool = False) -> None:
+        """Save nothing."""
+
+    def run(self) -> None:
+        """Turn the loop until nothing is left or the driver stops."""
+        try:
+            while not self.is_finished() and not self._driver.stopping():
+                self.step()
+        except BaseException:
+            self._kill()
+            raise
+        else:
+            if self._driver.stopping():
+                self._kill()
+        finally:
+            self.cleanup()
+
+    def _update_trial_queue(self, blocking: bool = False, timeout: int = 600) -> bool:
+        created = super()._update_trial_queue(blocking=False)
+        if blocking and not created:
+            time.sleep(IDLE_SECONDS)
+        return created
+
+    def _maybe_reuse_cached_actor(self, trial: Any) -> bool:
+        own = self._trial_to_actor.get(trial)
+        if own is not None and trial not in self._resetting_trials:
+            since = self._requested.setdefault(own, time.monotonic())
+            if self._actor_manager.is_actor_started(own) or time.monotonic() - since < PATIENCE_SECONDS:
+                return False
+        return super()._maybe_reuse_cached_actor(trial)
+
+    def _process_trial_failure(self, trial: Any, exception: Any) -> None:
+        super()._process_trial_failure(trial, exception)
+        self._driver.lost(trial.config[KEY].number, exception)
+
+    def _kill(self) -> None:
+        # Tune would wait up to 15 s for an actor that is busy.
+        for actor, _ in list(getattr(self._actor_manager, LIVE_ACTORS).values()):
+            ray.kill(actor)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,173 @@
+"""What a job would do, before it spends anything: `orchestrate plan` and `submit --dry-run`."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.candidate import Candidate
+from ..core.job import Job, Stage
+from ..core.registry import Source
+from ..core.seeds import generator
+from ..core.space import Choice, Real
+from ..storage.artifacts import ArtifactStore
+from .cluster import Capacity, check_fit, concurrency, workers_of
+from .examine import Examination, examine
+from .runtime import Remit
+from .trial import Place, TrialOrder, WorkerTrial, describe
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """One sampled candidate, examined and tried for one batch."""
+
+    candidate: dict[str, Any]
+    values: dict[str, float]
+    infeasible: str | None
+    seconds_per_trial: float | None
+    took: float
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage would do."""
+
+    name: str
+    program: str
+    sampler: str
+    space: str
+    space_size: int | None
+    trials: int | None
+    batch: int
+    workers: int
+    concurrency: int
+    cpu: float
+    gpu: float
+    seconds: float | None
+    """Estimated, for the whole stage, if nothing is recalled."""
+    rehearsal: Rehearsal | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the job would do, and with whose code."""
+
+    job: str
+    stages: tuple[StagePlan, ...]
+    capacity: Capacity
+    plugins: tuple[tuple[str, str, Source], ...]
+    """Kind, name and source of each plugin that would run."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rehearsal went well."""
+        return all(stage.rehearsal is None or not stage.rehearsal.error for stage in self.stages)
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+
+def plan(job: Job, capacity: Capacity) -> Plan:
+    """Rehearse the job in this process.
+
+    Raises:
+        SpecError: a trial can never be placed on such a cluster.
+    """
+    check_fit(job, capacity)
+    return Plan(
+        job.spec.name,
+        tuple(_stage(stage, job, capacity) for stage in job.stages),
+        capacity,
+        tuple(_plugins(job)),
+    )
+
+
+def _stage(stage: Stage, job: Job, capacity: Capacity) -> StagePlan:
+    spec = stage.spec
+    searches = stage.sampler is not None
+    rehearsal = _rehearse(stage, job) if searches or spec.take is None else None
+    trials = spec.trials if searches else (spec.take.pareto or spec.take.best if spec.take else 1)
+    width = concurrency(stage, capacity)
+    seconds = None
+    if rehearsal is not None and rehearsal.seconds_per_trial is not None and trials is not None:
+        seconds = rehearsal.seconds_per_trial * math.ceil(trials / width)
+        seconds = min(seconds, spec.time_budget or seconds)
+    return StagePlan(
+        name=spec.name,
+        program=spec.program.name,
+        sampler=spec.sampler.name if spec.sampler else ("take" if spec.take else "none"),
+        space=stage.space.name,
+        space_size=stage.space.size() if searches else None,
+        trials=trials,
+        batch=stage.batch,
+        workers=workers_of(stage),
+        concurrency=width,
+        cpu=stage.resources.cpu,
+        gpu=stage.resources.gpu,
+        seconds=seconds,
+        rehearsal=rehearsal,
+    )
+
+
+def _rehearse(stage: Stage, job: Job) -> Rehearsal:
+    begun = time.perf_counter()
+    candidate = stage.space.generate(_uniform(stage)) if stage.sampler else Candidate()
+    examination: Examination = examine(stage, job, candidate)
+    seconds, error = None, ""
+    if examination.error is not None:
+        error = f"{examination.error['type']}: {examination.error['message']}"
+    elif not _needs_earlier(stage, job):
+        with tempfile.TemporaryDirectory(prefix="orchestrate-plan-") as folder:
+            place = Place("plan", ArtifactStore(Path(folder)))
+            order = TrialOrder(0, 0, dict(candidate), stage.trial_seed(0), 1, examination.values)
+            remit = Remit("plan", "", stage.index, folder)
+            trial = WorkerTrial(order, stage, remit.task(job), job.registry, place, lambda _: None)
+            try:
+                seconds = stage.program.rehearse(trial)
+            except Exception as failure:  # noqa: BLE001 - whatever the user's code raises is shown in the plan
+                described = describe(failure)
+                error = f"{described['type']}: {described['message']}"
+    return Rehearsal(
+        dict(candidate),
+        dict(examination.values),
+        examination.infeasible,
+        seconds,
+        time.perf_counter() - begun,
+        error,
+    )
+
+
+def _needs_earlier(stage: Stage, job: Job) -> bool:
+    """Whether the program refers to an earlier stage, whose artifacts aren't there yet."""
+    names = {earlier.spec.name for earlier in job.stages[: stage.index]}
+    return any(value in names for value in stage.spec.program.options.values() if isinstance(value, str))
+
+
+def _uniform(stage: Stage) -> Any:
+    random = generator(stage.problem.seed, 2)
+
+    def pick(choice: Choice) -> Any:
+        values = choice.values
+        if values is not None:
+            return values[int(random.integers(len(values)))]
+        assert isinstance(choice, Real)
+        return float(random.uniform(choice.low, choice.high))
+
+    return pick
+
+
+def _plugins(job: Job) -> list[tuple[str, str, Source]]:
+    used: list[Any] = [job.task, *job.objectives]
+    for stage in job.stages:
+        used += [stage.space, stage.program, stage.sampler, stage.fingerprint, stage.strategy]
+    found: dict[tuple[str, str], Source] = {}
+    for plugin in used:
+        if plugin is not None and plugin.name != "none":
+            found[plugin.kind, plugin.name] = job.registry.get(plugin.kind, plugin.name).source
+    return [(kind, name, source) for (kind, name), source in found.items()]

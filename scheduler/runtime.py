@@ -1,0 +1,51 @@
+"""A worker process's own copy of the job: plugins found, task loaded, once a process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..core.job import Job, Stage, resolve
+from ..core.registry import Registry
+from ..core.task import SearchView, Task
+from ..storage.artifacts import ArtifactStore
+from .trial import Place
+
+
+@dataclass(frozen=True)
+class Remit:
+    """What every worker of a stage must know: plain data, sent with each launch."""
+
+    job_id: str
+    spec: str
+    """The job's spec as JSON."""
+    stage: int
+    store: str
+    """Root of the artifact store, reachable from every node."""
+    gpu: bool = False
+    without: tuple[str, ...] = ()
+
+    def job(self) -> Job:
+        """The job, rebuilt in this process (kept for the next trial)."""
+        return _job(self.spec, self.without)
+
+    def place(self, group: Any = None) -> Place:
+        """Where this process's trials run."""
+        return Place(self.job_id, ArtifactStore(Path(self.store)), self.gpu, group)
+
+    def stage_of(self, job: Job) -> Stage:
+        """The stage."""
+        return job.stages[self.stage]
+
+    def task(self, job: Job, *, open_test: bool = False) -> Task:
+        """The task as a search sees it; with `open_test` as the final scoring does."""
+        return job.task if open_test else SearchView(job.task)
+
+
+@lru_cache(maxsize=4)
+def _job(spec: str, without: Sequence[str]) -> Job:
+    return resolve(json.loads(spec), Registry.discover(tuple(without)), check=False)

@@ -1,0 +1,503 @@
+"""One stage's trials, from ask to tell: the part of the scheduler that decides.
+
+Tune drives it (see `tune`) but it knows nothing of Tune, nor of Ray: it hands out launches and is told
+what became of them. Every change is in the catalog before the sampler or a listener hears of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..core.candidate import Candidate
+from ..core.errors import SpaceExhausted
+from ..core.hookspecs import TrialEvent
+from ..core.job import Job, Stage
+from ..core.objective import ReportedObjective
+from ..core.pareto import violation
+from ..core.sampler import Observation, Outcome, Sampler
+from ..core.space import replay
+from ..storage.artifacts import NewArtifact
+from ..storage.ledger import (
+    Infeasible,
+    Launch,
+    Ledger,
+    Proposal,
+    Recall,
+    RecallPolicy,
+    Report,
+    Result,
+    Wait,
+)
+from ..storage.models import TERMINAL_TRIAL_STATES
+from .examine import Examination, examine
+from .trial import Json, TrialOrder, reported_value
+
+log = logging.getLogger(__name__)
+
+EXAMINATION_WAIT = 0.1  # seconds an ask waits for the examiner before it lets the loop turn
+ANSWERING_LIMIT = 0.25  # seconds an ask spends on recalled candidates before it lets the loop turn
+INFEASIBLE_LIMIT = 10_000  # infeasible candidates in a row after which the space counts as empty
+POLL_SECONDS = 1.0  # how often a candidate in flight in another job is asked after
+
+Listener = Callable[..., None]
+
+
+@dataclass
+class Ticket:
+    """A trial that isn't over."""
+
+    number: int
+    candidate: Candidate
+    trial_id: int = 0
+    attempt: int = 0
+    values: dict[str, float] = field(default_factory=dict[str, float])
+    timings: dict[str, float] = field(default_factory=dict[str, float])
+    holder: int | None = None
+    failed: int = 0
+    lost: int = 0
+    decided_at: float = 0.0
+
+
+@dataclass
+class Launched:
+    """Tickets that travel together, and when they left."""
+
+    number: int
+    tickets: list[Ticket]
+    started_at: float = 0.0
+
+
+class StageRun:
+    """Runs the trials of one stage. All calls come on one thread."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        job: Job,
+        stage_id: int,
+        ledger: Ledger,
+        sampler: Sampler,
+        policy: RecallPolicy | None,
+        executor: Executor,
+        listener: Listener,
+        artifacts: Callable[[Candidate], Mapping[str, Mapping[str, tuple[str, str]]]],
+        deadline: float | None = None,
+        should_stop: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.stage = stage
+        self.job = job
+        self.stage_id = stage_id
+        self.ledger = ledger
+        self.sampler = sampler
+        self.policy = policy
+        self.deadline = deadline
+        self.reason = ""
+        """Why the stage ended, when it wasn't simply through."""
+        self.broken = False
+        """Whether it ended because it can't go on (failure budget, empty space)."""
+        self._executor = executor
+        self._listener = listener
+        self._artifacts = artifacts
+        self._should_stop = should_stop
+        self._ready: deque[Ticket] = deque()
+        self._parked: dict[int, Ticket] = {}
+        self._examining: deque[tuple[Ticket, Future[Examination]]] = deque()
+        self._running: dict[int, Launched] = {}
+        self._asked = 0  # number of the next ask
+        self._counted = 0  # asks that count as trials: all but the infeasible
+        self._infeasible_in_a_row = 0
+        self._unhappy = 0  # trials failed or lost for good
+        self._launches = 0
+        self._exhausted = False
+        self._polled_at = 0.0
+
+    # Restoring ------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Bring the sampler back to where the event log ends, and queue what isn't finished."""
+        events = self.ledger.catalog.events(self.stage_id)
+        re_ask = self.sampler.restore == "re-ask"
+        for kind, row in events:
+            candidate = (
+                replay(self.stage.space, row.candidate) if self.stage.sampler else Candidate(row.candidate)
+            )
+            if kind == "tell":
+                self.sampler.tell(row.number, candidate, self._observation(row.state, row.values))
+            elif re_ask and self._asked_again(row.number, candidate):
+                pass
+            else:
+                self.sampler.adopt(row.number, candidate)
+        rows = self.ledger.catalog.trials(stage_id=self.stage_id)
+        self._asked = max((row.number for row in rows), default=-1) + 1
+        self._counted = sum(row.state != "infeasible" for row in rows)
+        self._unhappy = sum(row.state in ("failed", "lost") for row in rows)
+        for row in rows:
+            if row.state not in TERMINAL_TRIAL_STATES:
+                ticket = Ticket(row.number, Candidate(row.candidate), row.id, row.attempts, dict(row.values))
+                ticket.timings = dict(row.timings)
+                for attempt in self.ledger.catalog.attempts(row.id):
+                    ticket.failed += attempt.state == "failed"
+                    ticket.lost += attempt.state == "lost"
+                self._parked[row.id] = ticket
+
+    def _asked_again(self, number: int, logged: Candidate) -> bool:
+        again = self.sampler.ask(number)
+        if again == logged:
+            return True
+        log.warning(
+            "sampler %r no longer proposes what it proposed before (trial %d: %s, now %s): its version has "
+            "changed; going on from the history alone",
+            self.sampler.name,
+            number,
+            logged.json,
+            again.json,
+        )
+        return False
+
+    # What the engine calls ------------------------------------------------------------------------
+
+    def ask(self) -> tuple[int, list[Json]] | None:
+        """Give the next launch: its number and its trials' orders. None: not now."""
+        try:
+            self._advance()
+        except SpaceExhausted:
+            self._exhausted = True
+        if not self._ready or (len(self._ready) < self.stage.batch and self._examining):
+            return None
+        batch = [self._ready.popleft() for _ in range(min(self.stage.batch, len(self._ready)))]
+        launch = Launched(self._launches, batch)
+        self._launches += 1
+        self._running[launch.number] = launch
+        return launch.number, [self._order(ticket).data() for ticket in batch]
+
+    def exhausted(self) -> bool:
+        """Whether nothing is running and nothing will be asked any more."""
+        idle = not (self._running or self._ready or self._parked or self._examining)
+        return idle and not self._may_ask()
+
+    def stopping(self) -> bool:
+        """Whether to stop at once, running trials included."""
+        if not self.broken and (why := self._should_stop()):
+            self.reason = why
+            return True
+        return self.broken
+
+    def started(self, number: int) -> None:
+        """A launch begins to run on a worker."""
+        launch = self._running[number]
+        launch.started_at = time.time()
+        for ticket in launch.tickets:
+            ticket.timings["launch"] = launch.started_at - ticket.decided_at
+            self._notify("trial_started", ticket, "running")
+
+    def reported(self, number: int, reports: Sequence[Json]) -> None:
+        """Running trials reported metrics."""
+        tickets = {ticket.number: ticket for ticket in self._running[number].tickets}
+        for report in reports:
+            ticket = tickets[report["number"]]
+            metrics, step = report["metrics"], report["step"]
+            self.ledger.report(ticket.trial_id, [Report(step, metrics, datetime.fromisoformat(report["at"]))])
+            event = self._event(ticket, "running", "")
+            self._listener("trial_reported", event=event, metrics=metrics, step=step)
+
+    def ended(self, number: int, conclusions: Sequence[Json], node: str = "") -> None:
+        """A launch came to its end: one conclusion a trial, finished or failed."""
+        launch = self._running.pop(number)
+        tickets = {ticket.trial_id: ticket for ticket in launch.tickets}
+        finished: list[tuple[Ticket, Result]] = []
+        for conclusion in conclusions:
+            ticket = tickets.pop(conclusion["trial_id"])
+            ticket.timings["run"] = conclusion["seconds"]
+            if conclusion["state"] == "finished":
+                finished.append((ticket, self._result(ticket, conclusion, node)))
+            else:
+                self._failed(ticket, conclusion["state"], conclusion["error"])
+        self._record(finished)
+        for ticket in tickets.values():
+            self._failed(
+                ticket,
+                "failed",
+                {"type": "TrialError", "message": "the program's batch gave no result for it"},
+            )
+
+    def pruned(self, number: int, reason: str) -> None:
+        """A launch was stopped early."""
+        launch = self._running.pop(number)
+        records: list[tuple[Ticket, Result]] = []
+        for ticket in launch.tickets:
+            ticket.timings["run"] = time.time() - launch.started_at
+            last = next(iter(self.ledger.catalog.reports(ticket.trial_id)[-1:]), None)
+            metrics = dict(last.metrics) if last else {}
+            values = {**ticket.values, **self._reported_values(metrics)}
+            records.append(
+                (ticket, Result(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings))
+            )
+        self._record(records)
+
+    def lost(self, number: int, error: BaseException | str | None) -> None:
+        """A launch's process or node is gone."""
+        launch = self._running.pop(number)
+        message = str(error).strip() if error else "the worker process died"
+        for ticket in launch.tickets:
+            self._failed(
+                ticket,
+                "lost",
+                {"type": type(error).__name__, "message": message, "traceback": "", "frame": ""},
+            )
+
+    def interrupt(self, reason: str) -> None:
+        """Put back what still runs, for a later resume."""
+        running = [ticket.trial_id for launch in self._running.values() for ticket in launch.tickets]
+        waiting = [ticket.trial_id for ticket in self._ready]
+        if running or waiting:
+            self.ledger.interrupt([*running, *waiting], reason)
+        self._running.clear()
+        self._ready.clear()
+
+    def cancel(self, reason: str) -> None:
+        """End every trial that isn't over."""
+        tickets = [ticket for launch in self._running.values() for ticket in launch.tickets]
+        tickets += [*self._ready, *self._parked.values()]
+        if tickets:
+            self.ledger.cancel([ticket.trial_id for ticket in tickets], reason)
+        for ticket in tickets:
+            self._notify("trial_finished", ticket, "cancelled", reason)
+        self._running.clear()
+        self._ready.clear()
+        self._parked.clear()
+
+    # Asking ---------------------------------------------------------------------------------------
+
+    def _may_ask(self) -> bool:
+        if self._exhausted or self.broken:
+            return False
+        if self.deadline is not None and time.time() >= self.deadline:
+            self.reason = self.reason or "the time budget is used up"
+            return False
+        budget = self.stage.spec.trials
+        return budget is None or self._counted < budget
+
+    def _advance(self) -> None:
+        """Fill the queue of launches up to one batch."""
+        until = time.monotonic() + ANSWERING_LIMIT
+        self._reconsider()
+        while len(self._ready) < self.stage.batch and time.monotonic() < until:
+            if not self._examining:
+                if not self._may_ask() or len(self._parked) > 2 * self.stage.batch + 8:
+                    return
+                self._ask_sampler(self.stage.batch - len(self._ready))
+            wait = EXAMINATION_WAIT
+            done: list[tuple[Ticket, Examination]] = []
+            while self._examining:
+                ticket, future = self._examining[0]
+                try:
+                    done.append((ticket, future.result(timeout=wait)))
+                except TimeoutError:
+                    break
+                self._examining.popleft()
+                wait = 0.0 if future.done() else wait
+            if not done:
+                return
+            self._propose(done)
+
+    def _ask_sampler(self, wanted: int) -> None:
+        budget = self.stage.spec.trials
+        room = wanted if budget is None else min(wanted, budget - self._counted)
+        for _ in range(room):
+            begun = time.perf_counter()
+            try:
+                candidate = self.sampler.ask(self._asked)
+            except SpaceExhausted:
+                self._exhausted = True
+                return
+            ticket = Ticket(self._asked, candidate, timings={"propose": time.perf_counter() - begun})
+            self._asked += 1
+            self._counted += 1
+            self._examining.append((ticket, self._executor.submit(examine, self.stage, self.job, candidate)))
+
+    def _propose(self, examined: Iterable[tuple[Ticket, Examination]]) -> None:
+        pairs = list(examined)
+        proposals: list[Proposal] = []
+        for ticket, examination in pairs:
+            ticket.values = dict(examination.values)
+            ticket.timings["fingerprint"] = examination.seconds
+            proposals.append(
+                Proposal(
+                    number=ticket.number,
+                    candidate=ticket.candidate,
+                    seed=self.stage.trial_seed(ticket.number),
+                    keys=examination.keys,
+                    values=ticket.values,
+                    timings=ticket.timings,
+                    infeasible=examination.infeasible,
+                )
+            )
+        decisions = self.ledger.propose(self.stage_id, proposals, self.policy)
+        for (ticket, examination), decision in zip(pairs, decisions, strict=True):
+            ticket.trial_id = decision.trial_id
+            if examination.error is not None:
+                ticket.attempt = 1
+                ticket.failed = self.stage.retry.failed  # deterministic: running it again can't help
+                self._failed(ticket, "failed", examination.error)
+            else:
+                self._decided(ticket, decision)
+
+    def _reconsider(self) -> None:
+        """Decide anew on parked trials: retries, interrupted ones, and those whose leader is done."""
+        if not self._parked:
+            return
+        busy = {ticket.trial_id for launch in self._running.values() for ticket in launch.tickets}
+        busy |= {ticket.trial_id for ticket in self._ready}
+        due = [
+            ticket for ticket in self._parked.values() if ticket.holder is None or ticket.holder not in busy
+        ]
+        foreign = any(ticket.holder is not None for ticket in due)
+        if foreign and time.monotonic() - self._polled_at < POLL_SECONDS:
+            due = [ticket for ticket in due if ticket.holder is None]
+        elif foreign:
+            self._polled_at = time.monotonic()
+        due = sorted(due, key=lambda ticket: ticket.number)[
+            : max(0, self.stage.batch - len(self._ready)) or 1
+        ]
+        if not due or len(self._ready) >= self.stage.batch:
+            return
+        decisions = self.ledger.reconsider([ticket.trial_id for ticket in due], self.policy)
+        for ticket, decision in zip(due, decisions, strict=True):
+            del self._parked[ticket.trial_id]
+            self._decided(ticket, decision)
+
+    def _decided(self, ticket: Ticket, decision: Launch | Recall | Wait | Infeasible) -> None:
+        if isinstance(decision, Launch):
+            self._infeasible_in_a_row = 0
+            ticket.attempt = decision.attempt
+            ticket.holder = None
+            ticket.decided_at = time.time()
+            self._ready.append(ticket)
+        elif isinstance(decision, Wait):
+            ticket.holder = decision.holder_id
+            self._parked[ticket.trial_id] = ticket
+        elif isinstance(decision, Recall):
+            self._infeasible_in_a_row = 0
+            ticket.values = dict(decision.values)
+            self._tell(ticket, "recalled", decision.reason)
+        else:
+            self._counted -= 1
+            self._infeasible_in_a_row += 1
+            self._tell(ticket, "infeasible", decision.reason)
+            if self._infeasible_in_a_row >= INFEASIBLE_LIMIT:
+                self.broken = True
+                self.reason = (
+                    f"{INFEASIBLE_LIMIT} candidates in a row broke a bound (the last: {decision.reason}): "
+                    "the bounds leave little or nothing of the space; relax them"
+                )
+
+    def _order(self, ticket: Ticket) -> TrialOrder:
+        return TrialOrder(
+            trial_id=ticket.trial_id,
+            number=ticket.number,
+            candidate=dict(ticket.candidate),
+            seed=self.stage.trial_seed(ticket.number),
+            attempt=ticket.attempt,
+            values=ticket.values,
+            artifacts=self._artifacts(ticket.candidate),
+        )
+
+    # Telling --------------------------------------------------------------------------------------
+
+    def _result(self, ticket: Ticket, conclusion: Json, node: str) -> Result:
+        ticket.values = conclusion["values"]
+        ticket.timings["measure"] = conclusion.get("measure_seconds", 0.0)
+        return Result(
+            trial_id=ticket.trial_id,
+            state="finished",
+            reason="",
+            metrics=conclusion["metrics"],
+            values=conclusion["values"],
+            timings=ticket.timings,
+            artifacts=[NewArtifact(**artifact) for artifact in conclusion["artifacts"]],
+            node=node,
+        )
+
+    def _record(self, records: Sequence[tuple[Ticket, Result]]) -> None:
+        if not records:
+            return
+        self.ledger.finish([result for _, result in records])
+        for ticket, result in records:
+            ticket.values = dict(result.values)
+            self._tell(ticket, result.state, result.reason)
+
+    def _failed(self, ticket: Ticket, state: str, error: Mapping[str, Any]) -> None:
+        lost = state == "lost"
+        ticket.lost += lost
+        ticket.failed += not lost
+        again = ticket.lost <= self.stage.retry.lost if lost else ticket.failed <= self.stage.retry.failed
+        reason = f"{error['type']}: {error['message']}".splitlines()[0][:500]
+        self.ledger.fail(ticket.trial_id, "lost" if lost else "failed", dict(error), reason, retry=again)
+        if again:
+            ticket.holder = None
+            self._parked[ticket.trial_id] = ticket
+            return
+        self._unhappy += 1
+        self._tell(ticket, "lost" if lost else "failed", reason)
+        budget = self.stage.retry.budget
+        if budget is not None and self._unhappy > budget:
+            self.broken = True
+            self.reason = (
+                f"{self._unhappy} trials failed or were lost, more than retry.budget: {budget}. "
+                f"The last: {reason}"
+            )
+
+    def _tell(self, ticket: Ticket, outcome: Outcome, reason: str) -> None:
+        self.sampler.tell(ticket.number, ticket.candidate, self._observation(outcome, ticket.values))
+        self._notify("trial_finished", ticket, outcome, reason)
+
+    def _observation(self, outcome: str, values: Mapping[str, float]) -> Observation:
+        return Observation(outcome, dict(values), violation(values, self.stage.goals))  # type: ignore[arg-type]
+
+    def _reported_values(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return {
+            goal.name: reported_value(objective.metric, metrics)
+            for goal, objective in zip(self.stage.goals, self.stage.objectives, strict=True)
+            if isinstance(objective, ReportedObjective) and objective.metric in metrics
+        }
+
+    def _event(self, ticket: Ticket, state: str, reason: str) -> TrialEvent:
+        return TrialEvent(
+            self.ledger.job_id,
+            self.stage.spec.name,
+            ticket.number,
+            ticket.candidate,
+            state,
+            dict(ticket.values),
+            reason,
+        )
+
+    def _notify(self, hook: str, ticket: Ticket, state: str, reason: str = "") -> None:
+        self._listener(hook, event=self._event(ticket, state, reason))
+
+
+class Taken(Sampler):
+    """Proposes given candidates, in order: the `take` of a stage, or its single empty candidate."""
+
+    name = "take"
+    summary = "candidates taken from an earlier stage"
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        super().__init__()
+        self._candidates = tuple(candidates)
+
+    @property
+    def lookahead(self) -> int:
+        return len(self._candidates)
+
+    def ask(self, number: int) -> Candidate:
+        if number >= len(self._candidates):
+            raise SpaceExhausted("every given candidate was proposed")
+        return self._candidates[number]

@@ -1,0 +1,171 @@
+import pytest
+import torch
+
+from orchestrate.core import Candidate, TrialError, TrialPruned
+from orchestrate.core.errors import UnknownPluginError
+from orchestrate.core.testing.trial import LocalTrial
+from orchestrate.core.training.learner import SupervisedLearner
+from orchestrate.core.training.loop import Trainer
+from orchestrate.core.training.options import TrainingOptions
+from orchestrate.core.training.score import score
+from tests.core.training.networks import Blobs, Convolutions
+
+BATCH = Candidate({"norm": "batch"})
+AUGMENT = {"shift": 1, "flip": True, "cutout": 2}
+
+
+def options(**changes):
+    return TrainingOptions.model_validate(
+        {"epochs": 4, "batch_size": 32, "schedule": {"warmup": 0.2}, **changes}
+    )
+
+
+def trial(folder, **changes):
+    return LocalTrial(BATCH, Convolutions(), Blobs(), folder, **{"seed": 5, **changes})
+
+
+def train(context, chosen):
+    model = context.build()
+    metrics = Trainer(context, SupervisedLearner(context, model, chosen), chosen).run()
+    return model, metrics
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_training_learns(tmp_path, optimizer, seed):
+    rate = 0.1 if optimizer == "sgd" else 0.02
+    context = trial(tmp_path, seed=seed)
+    model, metrics = train(context, options(optimizer=optimizer, learning_rate=rate, epochs=8))
+    assert metrics["accuracy"] > 0.9
+    assert [step for step, _ in context.reports] == list(range(1, 9))
+    assert context.reports[-1][1] == metrics
+    assert context.reports[0][1]["train_loss"] > metrics["train_loss"]
+    validation = score(model, context.task.split("validation"), context.device)
+    assert validation == {name: metrics[name] for name in ("accuracy", "loss")}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, optimizer, stop):
+    """To the bit: weights, statistics, metrics; whatever else draws random numbers meanwhile."""
+    chosen = options(optimizer=optimizer, augment=AUGMENT, label_smoothing=0.1, clip=1.0)
+    whole, expected = train(trial(tmp_path / "whole"), chosen)
+
+    class Killed(BaseException):
+        pass
+
+    class Stopping(LocalTrial):
+        def checkpoint(self, state):
+            super().checkpoint(state)
+            if state["epoch"] == stop:
+                raise Killed
+
+    first = Stopping(BATCH, Convolutions(), Blobs(), tmp_path / "part", seed=5)
+    with pytest.raises(Killed):
+        train(first, chosen)
+    torch.manual_seed(12345)
+    second = trial(tmp_path / "part")
+    resumed, metrics = train(second, chosen)
+    assert [step for step, _ in second.reports] == list(range(stop + 1, 5))
+    assert metrics == expected
+    states = whole.state_dict(), resumed.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    train(trial(tmp_path), options(epochs=1, augment=AUGMENT))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_another_seed_is_another_training(tmp_path):
+    first = train(trial(tmp_path / "1", seed=1), options(epochs=1))[1]
+    second = train(trial(tmp_path / "2", seed=2), options(epochs=1))[1]
+    assert first["train_loss"] != second["train_loss"]
+
+
+def test_the_rate_follows_the_schedule_by_step(tmp_path):
+    context = trial(tmp_path)
+    chosen = options(schedule={"name": "linear"}, learning_rate=0.2)
+    train(context, chosen)
+    rates = [metrics["learning_rate"] for _, metrics in context.reports]
+    assert rates == pytest.approx([0.2 * (1 - step / 20) for step in (4, 9, 14, 19)])
+
+
+def test_clipping_bounds_every_step(tmp_path):
+    norms = []
+
+    class Watching(SupervisedLearner):
+        def begin(self, epoch, step):
+            super().begin(epoch, step)
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+            if grads:
+                norms.append(float(torch.cat([grad.flatten() for grad in grads]).norm()))
+
+    context, chosen = trial(tmp_path), options(clip=0.01)
+    Trainer(context, Watching(context, context.build(), chosen), chosen).run()
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_diverging_training_names_epoch_and_step(tmp_path):
+    class Exploding(LocalTrial):
+        def gradient(self, learner, samples):
+            loss = super().gradient(learner, samples)
+            return loss if learner._step < 7 else float("nan")
+
+    context = Exploding(BATCH, Convolutions(), Blobs(), tmp_path)
+    with pytest.raises(TrialError, match="loss is nan in epoch 2, step 3 of 5"):
+        train(context, options())
+
+
+def test_pruning_passes_through(tmp_path):
+    context = trial(tmp_path, prune_at=2)
+    with pytest.raises(TrialPruned):
+        train(context, options())
+    assert len(context.reports) == 2
+
+
+def test_an_unknown_schedule_is_said_before_training(tmp_path):
+    context = trial(tmp_path)
+    with pytest.raises(UnknownPluginError, match="Did you mean 'cosine'"):
+        train(context, options(schedule={"name": "cosin"}))
+
+
+def test_random_layers_are_keyed_by_step_and_samples(tmp_path):
+    """Two workers given the same chunk compute the same sum, dropout and all."""
+    context, chosen = trial(tmp_path), options(augment=AUGMENT)
+    model = context.build()
+    learner = SupervisedLearner(context, model, chosen)
+    samples = torch.arange(40, 60)
+
+    def loss(step, chunk=samples):
+        learner.begin(step // 5, step)
+        return float(learner.loss_sum(chunk).detach())
+
+    first = loss(3)
+    torch.manual_seed(99)
+    assert loss(3) == first
+    assert loss(4) != first
+
+
+def test_scoring_puts_the_modes_back_and_counts_every_sample(tmp_path):
+    context = trial(tmp_path)
+    model, split = context.build(), context.task.split("validation")
+    model[1].eval()
+    whole = score(model, split, context.device)
+    parts = score(model, split, context.device, batch_size=7)
+    assert parts["accuracy"] == whole["accuracy"]
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert model.training
+    assert not model[1].training
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("native", [True, False])
+def test_training_in_half_precision_learns(tmp_path, monkeypatch, native):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    context = trial(tmp_path, device="cuda")
+    _, metrics = train(context, options(epochs=8))
+    assert metrics["accuracy"] > 0.9
