@@ -188,7 +188,7 @@ class Registry:
                 plugin = plugin()
             self._manager.register(plugin, name=f"{source.distribution}:{source.entry_point}")
             self._manager.check_pending()
-            found = [
+            found: list[tuple[Kind, Any]] = [
                 (kind, cls)
                 for kind, hook in REGISTRATION.items()
                 for cls in self._call(plugin, hook, list[Any])
@@ -240,14 +240,14 @@ def _clash(kind: str, name: str, first: Source, second: Source) -> PluginError:
 
 
 def _check_class(kind: Kind, cls: Any) -> None:
-    base = BASES[kind]
+    base: Any = BASES[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise PluginError(f"{REGISTRATION[kind]}() gave {cls!r}, which is no subclass of {base.__name__}")
     for attribute in ("name", "summary"):
         if not isinstance(getattr(cls, attribute, None), str):
             raise PluginError(f"{cls.__qualname__} has no {attribute!r}: give the class one (a str)")
-    if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))
+    if abstract := getattr(cls, "__abstractmethods__", None):
+        missing = ", ".join(sorted(abstract))
         raise PluginError(f"{cls.__qualname__} doesn't implement {missing}")
 
 

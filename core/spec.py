@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -72,8 +72,9 @@ class ObjectiveSpec(PluginSpec):
     @classmethod
     def _metric(cls, data: Any) -> Any:
         """`{metric: f1}` is short for the plugin `metric` with its option `metric: f1`."""
-        if isinstance(data, dict) and "metric" in data and "name" not in data:
-            return {"name": "metric", **data}
+        if isinstance(data, dict):
+            given = cast("dict[str, Any]", data)
+            return {"name": "metric", **given} if "metric" in given else given
         return data
 
     @model_validator(mode="after")
@@ -141,7 +142,7 @@ class RetrySpec(Section):
     failed: NonNegativeInt = Field(default=0, description="Times a failed trial is run again.")
     lost: NonNegativeInt = Field(default=3, description="Times a lost trial is run again.")
     budget: NonNegativeInt | None = Field(
-        None,
+        default=None,
         description="Failed and lost trials a stage bears before the job fails; by default any number.",
     )
 

@@ -19,6 +19,9 @@ from ..core.job import Job, Stage
 from .settings import Settings
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Capacity:
     """CPU cores and GPUs, of the whole cluster and of its largest node."""
@@ -91,9 +94,9 @@ def check_fit(job: Job, capacity: Capacity) -> None:
             if wanted > node or wanted * count > total:
                 asked = f"{count} workers of {wanted:g} {name} each" if count > 1 else f"{wanted:g} {name}"
                 raise SpecError(
-                    f"stage {stage.spec.name!r}: a trial asks for {asked}, but the largest node has {node:g} and "
-                    f"the cluster {total:g}. Lower `resources: {{{name}: …}}` or `workers: {{count: …}}`, or use a "
-                    "larger cluster (--address)"
+                    f"stage {stage.spec.name!r}: a trial asks for {asked}, but the largest node has "
+                    f"{node:g} and the cluster {total:g}. Lower `resources: {{{name}: …}}` or `workers: {{count: …}}`, "
+                    "or take a larger cluster (--address)"
                 )
 
 
@@ -109,6 +112,7 @@ def connect(settings: Settings) -> None:
 
     if ray.is_initialized():
         return
+    _hush()
     options: dict[str, Any] = {
         "logging_level": logging.WARNING,
         "log_to_driver": False,
@@ -127,6 +131,16 @@ def connect(settings: Settings) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {settings.address}" if settings.address else "Ray on this machine"
         raise ClusterError(f"can't reach {where}: {error}. See `orchestrate doctor`") from error
+
+
+def _hush() -> None:
+    """Ray prints each worker's death into the terminal; here a lost trial is recorded with its cause."""
+    from ray._private import worker
+
+    def log_instead(data: Mapping[str, Any], **_options: Any) -> None:
+        log.info("%s", data.get("lines", data))
+
+    worker.print_to_stdstream = log_instead
 
 
 def worker_environment() -> Mapping[str, str]:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -364,7 +364,7 @@ class _Run:
         return None
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         """The first Ctrl-C or SIGTERM stops cleanly, the second at once. Set after Ray's own handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield

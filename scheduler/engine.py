@@ -15,9 +15,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import ray
@@ -135,7 +134,7 @@ class _Searcher(Searcher):
     def __init__(self, driver: Any, remit: Remit) -> None:
         super().__init__()
         self._driver = driver
-        self._remit = asdict(remit)
+        self._remit = remit.data()
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -286,7 +285,7 @@ class _Controller(TuneController):
 
 
 @contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def _environment(values: Mapping[str, str]) -> Generator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

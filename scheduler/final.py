@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -37,7 +36,7 @@ def score_on_test(
     if type(stage.program).test is Program.test or not chosen:
         return
     remote: Any = ray.remote(_score).options(num_cpus=stage.resources.cpu, num_gpus=stage.resources.gpu)
-    pending = {remote.remote(asdict(remit), _order(row, files).data()): row for row, files in chosen}
+    pending = {remote.remote(remit.data(), _order(row, files).data()): row for row, files in chosen}
     while pending:
         ready, _ = ray.wait(list(pending), num_returns=1)
         row = pending.pop(ready[0])
@@ -59,7 +58,7 @@ def _order(row: TrialRow, files: Mapping[str, tuple[str, str]]) -> TrialOrder:
 
 
 def _score(remit: Json, order: Json) -> Json:
-    known = Remit(**remit)
+    known = Remit.of(remit)
     job = known.job()
     stage = known.stage_of(job)
     trial = WorkerTrial(

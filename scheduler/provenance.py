@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,6 +21,7 @@ def provenance(job: Job, without: Sequence[str]) -> dict[str, Any]:
     """Collect the job's provenance as JSON data."""
     return {
         "command": sys.argv,
+        "goals": [asdict(goal) for goal in job.goals],
         "packages": versions(),
         "plugins": {
             f"{entry.plugin.kind}:{entry.plugin.name}": f"{entry.source.distribution} {entry.source.version}"

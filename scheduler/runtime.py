@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ class Remit:
     gpu: bool = False
     without: tuple[str, ...] = ()
 
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Remit:
+        """Back from JSON data."""
+        return cls(**{**data, "without": tuple(data["without"])})
+
     def job(self) -> Job:
         """The job, rebuilt in this process (kept for the next trial)."""
         return _job(self.spec, self.without)
@@ -47,5 +56,5 @@ class Remit:
 
 
 @lru_cache(maxsize=4)
-def _job(spec: str, without: Sequence[str]) -> Job:
-    return resolve(json.loads(spec), Registry.discover(tuple(without)), check=False)
+def _job(spec: str, without: tuple[str, ...]) -> Job:
+    return resolve(json.loads(spec), Registry.discover(without), check=False)

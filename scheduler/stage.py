@@ -431,7 +431,7 @@ class StageRun:
         self.ledger.finish([result for _, result in records])
         for ticket, result in records:
             ticket.values = dict(result.values)
-            self._tell(ticket, result.state, result.reason)
+            self._tell(ticket, "pruned" if result.state == "pruned" else "finished", result.reason)
 
     def _failed(self, ticket: Ticket, state: str, error: Mapping[str, Any]) -> None:
         lost = state == "lost"

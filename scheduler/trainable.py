@@ -116,7 +116,7 @@ class ProgramTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         body = json.loads(config[KEY].body)
-        self._remit = Remit(**body["remit"])
+        self._remit = Remit.of(body["remit"])
         self._orders = [TrialOrder(**order) for order in body["orders"]]
         self._program = None
         self._reports: list[Json] = []

@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +85,7 @@ class RankActor:
         """Run one trial's program; its exception, if any, goes to rank 0."""
         from .trainable import seed_all
 
-        known = Remit(**remit)
+        known = Remit.of(remit)
         job = known.job()
         stage = known.stage_of(job)
         trial = WorkerTrial(
@@ -132,7 +131,7 @@ class Ranks:
 
     def start(self, remit: Remit, order: TrialOrder) -> None:
         """Let the other ranks run the trial too."""
-        self._runs = [actor.run.remote(asdict(remit), order.data()) for actor in self._actors]
+        self._runs = [actor.run.remote(remit.data(), order.data()) for actor in self._actors]
 
     def join(self, *, failed: bool) -> Exception | None:
         """Wait for the other ranks; give what went wrong with them, None when nothing did.

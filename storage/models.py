@@ -1,15 +1,30 @@
-"""The catalog's tables. What each one means; nothing of how it is read or written (see `catalog`).
+"""The catalog's tables. What each one means; nothing of how it is read (`catalog`) or written (`ledger`).
 
-Times are UTC, from the database's clock where they decide anything (leases, claims) and from the
-driver's where they only inform. JSON columns hold plain data, never anything to be unpickled.
+Times inform: they are UTC, from the driver's clock. The one time that decides anything, a lease's end, is
+in seconds of the database's clock. JSON columns hold plain data, never anything to be unpickled.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PREFIX = "orchestrate_"
@@ -21,6 +36,28 @@ ACTIVE_TRIAL_STATES = ("queued", "running")
 TERMINAL_TRIAL_STATES = ("finished", "recalled", "infeasible", "pruned", "failed", "lost", "cancelled")
 
 Json = dict[str, Any]
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware UTC time on every database (SQLite forgets the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the zone back."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class SafeText(TypeDecorator[str]):
+    """Text from anywhere: PostgreSQL keeps no NUL characters, so they are written out."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Write NULs as the two characters that stand for them."""
+        return value.replace("\0", "\\0") if value is not None else None
 
 
 class Base(DeclarativeBase):
@@ -37,7 +74,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         Json: JSON(),
         list[Any]: JSON(),
-        datetime: DateTime(timezone=True),
+        datetime: Utc(),
+        float: Float(53),
     }
 
 
@@ -49,12 +87,12 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), index=True)
     state: Mapped[str] = mapped_column(String(16), index=True)
-    reason: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(SafeText, default="")
     spec: Mapped[Json]
     """The job file as data, overrides applied."""
-    text: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(SafeText)
     """The job file as written."""
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
     provenance: Mapped[Json]
     """Versions, plugin sources, code commit, host, user, task digest."""
     created_at: Mapped[datetime]
@@ -63,7 +101,8 @@ class JobRow(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=false())
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_token: Mapped[int] = mapped_column(default=0)
-    lease_expires_at: Mapped[datetime | None]
+    lease_expires_at: Mapped[float | None]
+    """Seconds since 1970 on the database's clock."""
 
 
 class StageRow(Base):
@@ -73,11 +112,11 @@ class StageRow(Base):
     __table_args__ = (UniqueConstraint("job_id", "number"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id))
     number: Mapped[int]
     name: Mapped[str] = mapped_column(String(100))
     state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(SafeText, default="")
     context: Mapped[str] = mapped_column(String(32), default="")
     """Digest of everything that two prints must share to be comparable: recall's namespace."""
     summary: Mapped[Json]
@@ -93,13 +132,13 @@ class TrialRow(Base):
     __table_args__ = (UniqueConstraint("stage_id", "number"), Index(None, "stage_id", "state"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    stage_id: Mapped[int] = mapped_column(ForeignKey(StageRow.id), index=True)
+    stage_id: Mapped[int] = mapped_column(ForeignKey(StageRow.id))
     number: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text, default="")
+    reason: Mapped[str] = mapped_column(SafeText, default="")
     candidate: Mapped[Json]
     digest: Mapped[str] = mapped_column(String(32))
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(default=0)
     metrics: Mapped[Json]
     """All that the program reported at its end."""
@@ -111,7 +150,7 @@ class TrialRow(Base):
     """The print's keys, as [tier, digest] pairs."""
     recalled_from: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "trials.id"))
     waits_for: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "trials.id"))
-    """While queued: the running trial, of this job or another, whose result it will share."""
+    """While queued: the trial, of this job or another, whose result it will share."""
     timings: Mapped[Json]
     """Seconds: propose, fingerprint, launch, run, record."""
     created_at: Mapped[datetime]
@@ -126,7 +165,7 @@ class AttemptRow(Base):
     __table_args__ = (UniqueConstraint("trial_id", "number"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), index=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id))
     number: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     """running, finished, pruned, failed, lost, interrupted or cancelled."""
@@ -171,7 +210,8 @@ class ArtifactRow(Base):
     kind: Mapped[str] = mapped_column(String(100))
     uri: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
-    size: Mapped[int]
+    size: Mapped[int] = mapped_column(BigInteger)
+    """Bytes."""
     created_at: Mapped[datetime]
 
 
@@ -198,11 +238,12 @@ class ClaimRow(Base):
 
     __tablename__ = PREFIX + "claims"
 
-    context: Mapped[str] = mapped_column(String(32), primary_key=True)
+    context: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """Recall's context; followed by the job's id where recall keeps to the job."""
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id), index=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id))
-    """A claim lives as long as its job's lease."""
+    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), index=True)
+    """A claim lives until its trial ends, and no longer than its job's lease."""
 
 
 class OutboxRow(Base):
@@ -213,8 +254,6 @@ class OutboxRow(Base):
     """
 
     __tablename__ = PREFIX + "outbox"
-    __table_args__ = (Index(None, "job_id", "done_at"),)
-
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id))
     kind: Mapped[str] = mapped_column(String(20))
@@ -225,6 +264,16 @@ class OutboxRow(Base):
     done_at: Mapped[datetime | None]
 
 
+# Only what is still to be delivered is ever searched for.
+Index(
+    "ix_orchestrate_outbox_backlog",
+    OutboxRow.job_id,
+    OutboxRow.id,
+    sqlite_where=OutboxRow.done_at.is_(None),
+    postgresql_where=OutboxRow.done_at.is_(None),
+)
+
+
 class MirrorRow(Base):
     """Which MLflow run, experiment or model mirrors what: `entity` is like job:ID, stage:7, trial:42."""
 
@@ -233,3 +282,10 @@ class MirrorRow(Base):
     tracking_uri: Mapped[str] = mapped_column(String(500), primary_key=True)
     entity: Mapped[str] = mapped_column(String(100), primary_key=True)
     mirror_id: Mapped[str] = mapped_column(String(100))
+
+
+def table_of(row: type[Base]) -> Table:
+    """The table of a row class, for statements that bypass the object mapper."""
+    table = row.__table__
+    assert isinstance(table, Table)
+    return table

@@ -1,0 +1,66 @@
+"""The learner of ordinary supervised training: cross entropy on a task's train split."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..program import TrialContext
+from ..seeds import spawn
+from .data import augment
+from .losses import cross_entropy_sum
+from .options import TrainingOptions
+from .precision import Precision
+
+CHUNK = 2  # branch of a trial's seed tree, beside those of `data`
+
+
+class SupervisedLearner:
+    """A `core.parallel.Learner` whose sum depends on seed, step and samples alone.
+
+    Random layers (dropout, drop path) draw from a generator seeded by (trial, step, chunk), so that
+    whoever computes a chunk of samples computes the same, now or after a restart.
+    """
+
+    def __init__(self, trial: TrialContext, model: nn.Module, options: TrainingOptions) -> None:
+        split = trial.task.split("train")
+        self.model = model
+        self.precision = Precision(trial.device, options.amp)
+        self._inputs = split.inputs.to(trial.device)
+        self._targets = split.targets.to(trial.device)
+        self._device = trial.device
+        self._seed = trial.seed
+        self._options = options
+        self._epoch = self._step = 0
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Key the next sums' random numbers: 0-based epoch, and step since the first epoch."""
+        self._epoch, self._step = epoch, step
+
+    def loss_sum(self, samples: Tensor) -> Tensor:
+        """Sum the loss over `samples`, times the loss scale (see `Precision`)."""
+        at = samples.to(self._device)
+        inputs = augment(
+            self._inputs[at], at, seed=self._seed, epoch=self._epoch, options=self._options.augment
+        )
+        chunk = int(samples[0]) if len(samples) else 0
+        key = spawn(self._seed, CHUNK, self._step, chunk)
+        with seeded(key, self._device), self.precision.autocast():
+            logits: Tensor = self.model(inputs)
+        loss = cross_entropy_sum(logits.float(), self._targets[at], self._options.label_smoothing)
+        return self.precision.scaler.scale(loss)
+
+
+@contextmanager
+def seeded(key: int, device: torch.device) -> Generator[None]:
+    """Seed torch's default generators for the length of a block, and put them back after it."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(key)  # pyright: ignore[reportUnknownMemberType]
+        yield

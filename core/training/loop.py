@@ -1,0 +1,123 @@
+"""The training loop: epochs of gradient steps, each with a score, a report and a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from torch.nn.utils import clip_grad_norm_
+
+from ..errors import TrialError
+from ..parallel import Learner
+from ..program import TrialContext
+from .data import batches, steps_per_epoch
+from .optimizers import make_optimizer, set_learning_rate
+from .options import TrainingOptions
+from .precision import Precision
+from .score import score
+
+
+class EpochLearner(Learner, Protocol):
+    """A learner that the loop tells where it is. `SupervisedLearner` is one."""
+
+    @property
+    def precision(self) -> Precision:
+        """The precision of its forward pass, whose loss scale its sums carry."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of training samples."""
+        ...
+
+    def begin(self, epoch: int, step: int) -> None:
+        """Hear the 0-based epoch, and step since the first epoch, of the sums asked for next."""
+        ...
+
+
+class Trainer:
+    """Trains a learner's network for a trial.
+
+    Gradients come from `trial.gradient`, so that the trial's parallel strategy makes them. After
+    each epoch the network is scored on the validation split, the metrics are reported with the
+    epoch's number as step, and a checkpoint is left. A trial that has one goes on from there: no
+    generator's state is carried, since all random numbers are keyed by epoch and step, and on a CPU
+    the result is that of an uninterrupted run, bit for bit.
+    """
+
+    def __init__(
+        self, trial: TrialContext, learner: EpochLearner, options: TrainingOptions
+    ) -> None:
+        self._trial = trial
+        self._learner = learner
+        self._options = options
+        self._steps = steps_per_epoch(len(learner), options.batch_size)
+        self._optimizer = make_optimizer(learner.model, options)
+        self._schedule = trial.schedule(
+            options.schedule.name, options.epochs * self._steps, **options.schedule.options
+        )
+
+    def run(self) -> dict[str, float]:
+        """Train, or finish an interrupted training.
+
+        Returns:
+            The last epoch's metrics: `accuracy` and `loss` (validation), `train_loss` (the epoch's
+            mean), `learning_rate` (of its last step).
+
+        Raises:
+            TrialError: the loss became NaN or infinite.
+            TrialPruned: the trial is stopped early.
+        """
+        validation = self._trial.task.split("validation")
+        start, metrics = self._restore()
+        for epoch in range(start, self._options.epochs):
+            trained = self._epoch(epoch)
+            metrics = {**score(self._learner.model, validation, self._trial.device), **trained}
+            self._trial.report(metrics, step=epoch + 1)
+            self._trial.checkpoint(self._state(epoch + 1, metrics))
+        return metrics
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        self._learner.model.train()
+        total, rate = 0.0, 0.0
+        order = batches(self._trial.seed, epoch, len(self._learner), self._options.batch_size)
+        for index, samples in enumerate(order):
+            step = epoch * self._steps + index
+            rate = self._options.learning_rate * self._schedule(step)
+            set_learning_rate(self._optimizer, rate)
+            self._learner.begin(epoch, step)
+            loss = self._step(samples)
+            if not math.isfinite(loss):
+                raise TrialError(
+                    f"the training loss is {loss} in epoch {epoch + 1}, step {index + 1} of "
+                    f"{self._steps}, at rate {rate:g}: lower `learning_rate`, or set `clip`"
+                )
+            total += loss * len(samples)
+        return {"train_loss": total / len(self._learner), "learning_rate": rate}
+
+    def _step(self, samples: Any) -> float:
+        scaler = self._learner.precision.scaler
+        loss = self._trial.gradient(self._learner, samples) / scaler.get_scale()
+        scaler.unscale_(self._optimizer)
+        if self._options.clip is not None:
+            clip_grad_norm_(self._learner.model.parameters(), self._options.clip)
+        scaler.step(self._optimizer)
+        scaler.update()
+        return loss
+
+    def _state(self, epoch: int, metrics: dict[str, float]) -> dict[str, Any]:
+        return {
+            "epoch": epoch,
+            "metrics": metrics,
+            "model": self._learner.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._learner.precision.scaler.state_dict(),
+        }
+
+    def _restore(self) -> tuple[int, dict[str, float]]:
+        state = self._trial.restore()
+        if state is None:
+            return 0, {}
+        self._learner.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._learner.precision.scaler.load_state_dict(state["scaler"])
+        return state["epoch"], state["metrics"]

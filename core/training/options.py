@@ -1,0 +1,79 @@
+"""The options that training programs share. Needs no torch: a job file is checked with these."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
+
+from ..errors import UnknownPluginError
+from ..plugin import PluginOptions
+from ..registry import Registry
+
+
+class ScheduleOptions(PluginOptions):
+    """A learning-rate schedule by name; every other key is one of its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(default="cosine", description="Schedule of any installed plugin.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The schedule's own options."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _makeable(self, info: ValidationInfo) -> ScheduleOptions:
+        """Try the schedule, where the context has a registry to find it in."""
+        registry: Any = info.context and info.context.get("registry")
+        if isinstance(registry, Registry):
+            try:
+                registry.schedule(self.name)(100, **self.options)
+            except (UnknownPluginError, TypeError) as error:
+                raise ValueError(str(error)) from None
+        return self
+
+
+class AugmentOptions(PluginOptions):
+    """Random changes to training images, drawn anew for each sample in each epoch."""
+
+    shift: NonNegativeInt = Field(
+        default=0,
+        description="Pixels by which an image moves at most, each way (zero-padded random crop).",
+    )
+    flip: bool = Field(default=False, description="Mirror left and right, half of the time.")
+    cutout: NonNegativeInt = Field(default=0, description="Side of a square of zeros, in pixels.")
+
+
+class TrainingOptions(PluginOptions):
+    """How a network is trained."""
+
+    epochs: PositiveInt = Field(default=12, description="Passes over the training split.")
+    batch_size: PositiveInt = Field(
+        default=64,
+        description="Most samples in a step; an epoch's steps are of equal size, give or take 1.",
+    )
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="Optimiser.")
+    learning_rate: float = Field(default=0.1, gt=0, description="Highest learning rate.")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="Weight decay (L2; decoupled for adamw)."
+    )
+    decay_norm_and_bias: bool = Field(
+        default=True, description="Decay normalisation parameters and biases too."
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(default=True, description="Nesterov momentum of sgd.")
+    schedule: ScheduleOptions = Field(
+        default_factory=ScheduleOptions, description="Learning rate by step."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share spread over all classes."
+    )
+    augment: AugmentOptions = Field(
+        default_factory=AugmentOptions, description="Random changes to training images."
+    )
+    clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
+    amp: Literal["auto", "off"] = Field(
+        default="auto", description="Mixed precision where the device has it (GPUs)."
+    )

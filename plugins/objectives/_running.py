@@ -1,0 +1,50 @@
+"""Runs somebody's network for a measurement and leaves no trace in it or in torch's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ...core import Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Put `model` in eval mode without gradients; afterwards each part is in its own mode again."""
+    import torch
+
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def threads(count: int | None) -> Generator[None]:
+    """Let torch's CPU kernels use `count` threads (None: as many as it is set to)."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def example(shape: Shape, batch_size: int, device: torch.device) -> Tensor:
+    """A batch of standard normal inputs, (batch_size, *shape.input), always the same."""
+    import torch
+
+    source = torch.Generator().manual_seed(0)
+    return torch.randn(batch_size, *shape.input, generator=source).to(device)

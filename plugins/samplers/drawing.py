@@ -1,0 +1,54 @@
+"""Answers one choice at random: the prior that every sampler here starts from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...core import Categorical, Choice, Integer, Real, SearchSpace, Value
+from ...core.seeds import generator
+
+PROBES = 100
+"""Random walks that look for the kinds of choice in a space."""
+
+
+def draw(choice: Choice, rng: np.random.Generator) -> Value:
+    """Draw uniformly: over options, over the grid of integers, over reals, or over logarithms."""
+    match choice:
+        case Categorical(options=options):
+            return options[int(rng.integers(len(options)))]
+        case Integer(low=low, high=high, log=True):
+            # Half a unit beyond each end, so that the ends get their full share after rounding.
+            drawn = math.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5)))
+            return min(max(round(drawn), low), high)
+        case Integer(low=low, high=high, step=step):
+            return low + step * int(rng.integers((high - low) // step + 1))
+        case Real(low=low, high=high, log=True):
+            return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+        case Real(low=low, high=high):
+            return min(max(float(rng.uniform(low, high)), low), high)
+
+
+def probe(space: SearchSpace) -> Iterator[Choice]:
+    """Yield the choices met on the space's first walk and on some random ones.
+
+    A branch that hardly any walk takes can stay unseen: what is found is certain, what isn't found
+    is only likely to be absent.
+    """
+    seen: list[Choice] = []
+    rng = generator(0)
+
+    def first(choice: Choice) -> Value:
+        seen.append(choice)
+        return choice.options[0] if isinstance(choice, Categorical) else choice.low
+
+    def any_of(choice: Choice) -> Value:
+        seen.append(choice)
+        return draw(choice, rng)
+
+    for pick in (first, *[any_of] * PROBES):
+        space.generate(pick)
+        yield from seen
+        seen.clear()

@@ -1,0 +1,211 @@
+"""Regularised evolution: tournaments over the latest results, one recorded choice changed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ...core import (
+    Candidate,
+    Categorical,
+    Choice,
+    Integer,
+    Observation,
+    PluginOptions,
+    Real,
+    Sampler,
+    SearchProblem,
+    SearchSpace,
+    Value,
+)
+from ...core.pareto import crowding, losses, pareto_ranks
+from ...core.seeds import generator
+from .drawing import draw
+
+
+class EvolutionOptions(PluginOptions):
+    """Options of `evolution`."""
+
+    population: int = Field(50, ge=2, description="How many of the latest scored candidates may be parents.")
+    tournament: int = Field(10, ge=1, description="Members drawn for a tournament; its best is the parent.")
+    mutation: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Probability of changing each choice, at least one; by default one changes.",
+    )
+    step: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Change numbers by a normal step of this part of their range (of its "
+        "logarithm, where the choice says log); by default they are drawn afresh.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> EvolutionOptions:
+        if self.tournament > self.population:
+            raise ValueError(f"tournament {self.tournament} is larger than population {self.population}")
+        return self
+
+
+@dataclass(frozen=True)
+class Member:
+    """A candidate and how it did."""
+
+    candidate: Candidate
+    observation: Observation
+
+
+class Evolution(Sampler[EvolutionOptions]):
+    """Aging evolution: the oldest dies, whatever its score.
+
+    The first `population` asks are random. Each later one re-runs the space's program along the
+    parent's choices with one of them changed; choices that become active are drawn at random.
+
+    Parents compare by constrained dominance (Deb et al., NSGA-II, 2002, section VI): less violation
+    first, then the loss, or with several objectives the non-dominated rank and the crowding
+    distance within the population. Until something is scored, candidates refused by their bounds
+    compete by their violation.
+
+    Real et al., "Regularized Evolution for Image Classifier Architecture Search", arXiv 1802.01548,
+    algorithm 1. Asks don't wait: a result joins the population when it is told.
+    """
+
+    name: ClassVar[str] = "evolution"
+    summary: ClassVar[str] = "regularised (aging) evolution with tournaments"
+
+    @property
+    def lookahead(self) -> int:
+        """Results of one tournament hardly change the next while the population is large."""
+        return max(1, self.options.population // 10)
+
+    def start(self, problem: SearchProblem) -> None:
+        super().start(problem)
+        self._asked = 0
+        self._population: deque[Member] = deque(maxlen=self.options.population)
+        self._refused: deque[Member] = deque(maxlen=self.options.population)
+        self._fitness: list[tuple[float, ...]] | None = None
+
+    def ask(self, number: int) -> Candidate:
+        rng = generator(self.problem.seed, number)
+        space = self.problem.space
+        parents = self._population or self._refused
+        if self._asked < self.options.population or not parents:
+            candidate = space.generate(partial(draw, rng=rng))
+        else:
+            if self._fitness is None:
+                self._fitness = fitness(parents, self.problem)
+            entrants = rng.integers(len(parents), size=self.options.tournament)
+            winner = min(entrants.tolist(), key=self._fitness.__getitem__)
+            candidate = mutate(space, parents[winner].candidate, self.options, rng)
+        self.adopt(number, candidate)
+        return candidate
+
+    def adopt(self, number: int, candidate: Candidate) -> None:
+        self._asked += 1
+
+    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
+        if observation.scored:
+            self._population.append(Member(candidate, observation))
+        elif observation.outcome == "infeasible":
+            self._refused.append(Member(candidate, observation))
+        else:
+            return
+        self._fitness = None
+
+
+def fitness(members: Sequence[Member], problem: SearchProblem) -> list[tuple[float, ...]]:
+    """Give each member a key; smaller is better."""
+    keys = [(member.observation.violation, 0.0, 0.0) for member in members]
+    kept = [index for index, member in enumerate(members) if _ranked(member)]
+    if not kept:
+        return list(keys)
+    table = losses([members[index].observation.values for index in kept], problem.goals)
+    if table.shape[1] == 1:
+        ranks, tie = table[:, 0], np.zeros(len(kept))
+    else:
+        ranks = pareto_ranks(table)
+        tie = -crowding(table, ranks)
+    for index, rank, distance in zip(kept, ranks.tolist(), tie.tolist(), strict=True):
+        keys[index] = (0.0, rank, distance)
+    return list(keys)
+
+
+def _ranked(member: Member) -> bool:
+    return member.observation.scored and member.observation.violation == 0
+
+
+def mutate(
+    space: SearchSpace, parent: Candidate, options: EvolutionOptions, rng: np.random.Generator
+) -> Candidate:
+    """Walk the space along the parent's choices, with some of them changed."""
+    changed = _chosen(space, parent, options.mutation, rng)
+
+    def pick(choice: Choice) -> Value:
+        old = parent.get(choice.name)
+        if choice.name not in parent or old not in choice:
+            return draw(choice, rng)  # newly active, or its range moved with an earlier choice
+        return _other(choice, old, options.step, rng) if choice.name in changed else old
+
+    return space.generate(pick)
+
+
+def _chosen(space: SearchSpace, parent: Candidate, rate: float | None, rng: np.random.Generator) -> set[str]:
+    """Name the parent's choices to change: only such as have another value."""
+    names: list[str] = []
+
+    def pick(choice: Choice) -> Value:
+        if choice.values is None or len(choice.values) > 1:
+            names.append(choice.name)
+        return parent[choice.name]
+
+    space.generate(pick)
+    if not names:
+        return set()
+    chosen = {names[int(rng.integers(len(names)))]}
+    if rate is not None:
+        drawn = rng.random(len(names)) < rate
+        if drawn.any():
+            chosen = {name for name, hit in zip(names, drawn, strict=True) if hit}
+    return chosen
+
+
+def _other(choice: Choice, old: Value, step: float | None, rng: np.random.Generator) -> Value:
+    """Draw a value of `choice` that isn't `old`."""
+    if isinstance(choice, Categorical):
+        others = [option for option in choice.options if type(option) is not type(old) or option != old]
+        return others[int(rng.integers(len(others)))]
+    while True:
+        new = draw(choice, rng) if step is None else _near(choice, old, step, rng)
+        if new != old:
+            return new
+
+
+def _near(choice: Integer | Real, old: Value, step: float, rng: np.random.Generator) -> Value:
+    """Take a normal step from `old`, reflected at nothing: what leaves the range is drawn again."""
+    assert isinstance(old, int | float)
+    low, high = float(choice.low), float(choice.high)
+    if choice.log:
+        low, high = math.log(low), math.log(high)
+        here = math.log(old)
+    else:
+        here = float(old)
+    while True:
+        there = here + rng.normal(0.0, step * (high - low))
+        value = math.exp(there) if choice.log else there
+        if isinstance(choice, Integer):
+            # A step that is too short for the grid still moves by one.
+            moved = round((value - old) / choice.step) or (1 if there > here else -1)
+            new = old + moved * choice.step
+        else:
+            new = value
+        if new in choice:
+            return new

@@ -1,0 +1,192 @@
+"""Connects to the catalog's database: SQLite in a file, or a PostgreSQL server.
+
+What the two do differently is settled here: transactions, waiting for locks, the database's clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from ..core.errors import CatalogError
+
+VARIABLE = "ORCHESTRATE_CATALOG"
+DEFAULT_FILE = Path(".orchestrate", "catalog.db")
+BUSY_SECONDS = 30
+"""How long a transaction waits for other writers."""
+
+_SECRET_OPTIONS = frozenset({"password", "sslpassword", "passfile", "sslkey"})
+
+
+class database_time(FunctionElement[float]):  # noqa: N801 - it reads as the SQL function that it is
+    """The database's own clock as seconds since 1970: what leases are compared with."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_time, "sqlite")
+def _sqlite_time(_element: database_time, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # unixepoch('subsec') needs SQLite 3.42
+
+
+@compiles(database_time, "postgresql")
+def _postgresql_time(_element: database_time, _compiler: SQLCompiler, **_options: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+def resolve_url(url: str | None) -> URL:
+    """Turn what a person gives into a URL: a URL, a plain path (SQLite), or None for the default.
+
+    Raises:
+        CatalogError: it is neither, or names another kind of database.
+    """
+    given = url or os.environ.get(VARIABLE) or str(DEFAULT_FILE)
+    if "://" not in given:
+        return URL.create("sqlite", database=str(Path(given).expanduser().absolute()))
+    try:
+        made = make_url(given)
+    except (ArgumentError, ValueError):  # its text may hold the password, so it isn't shown
+        raise CatalogError(
+            f"the catalog's URL can't be read: write sqlite:///path/to/catalog.db or "
+            f"postgresql://user@host/database (in {VARIABLE} or --catalog)"
+        ) from None
+    kind = made.get_backend_name()
+    if kind in ("postgresql", "postgres"):
+        return made.set(drivername="postgresql+psycopg")
+    if kind != "sqlite":
+        raise CatalogError(f"the catalog can't be kept in {kind!r}: use sqlite:///… or postgresql://…")
+    if not made.database or made.database == ":memory:" or made.query.get("mode") == "memory":
+        raise CatalogError("the catalog can't be kept in memory, nothing could be resumed: name a file")
+    return made.set(database=str(Path(made.database).absolute()))
+
+
+def redact(url: URL) -> str:
+    """Show a URL without its secrets."""
+    hidden = {name: "***" for name in url.query if name in _SECRET_OPTIONS}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def connect(url: URL, *, durable: bool) -> Engine:
+    """Make the engine. SQLite's file is created when first used; its folder must exist.
+
+    Args:
+        url: as `resolve_url` gives it.
+        durable: wait for the disk at each commit, which guards against power loss (SQLite only; without
+            it a commit survives the death of any process). PostgreSQL does as it is configured to.
+
+    Raises:
+        CatalogError: the driver isn't installed.
+    """
+    lite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_engine(
+            url,
+            # NaN isn't JSON, and PostgreSQL refuses it.
+            json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
+            hide_parameters=True,
+            pool_pre_ping=not lite,
+            connect_args={"timeout": BUSY_SECONDS} if lite else {"connect_timeout": 10},
+        )
+    except ModuleNotFoundError as error:
+        raise CatalogError(
+            f"{redact(url)} needs the driver {error.name!r}: pip install 'orchestrate-automl[postgres]'"
+        ) from error
+    if lite:
+        _tune_sqlite(engine, "FULL" if durable else "NORMAL")
+    return engine
+
+
+def _tune_sqlite(engine: Engine, synchronous: str) -> None:
+    def opened(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # sqlite3 would begin late, and never IMMEDIATE
+        cursor = connection.cursor()
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={synchronous}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        # A transaction that reads first and writes later fails at once when another wrote in between,
+        # and with sqlite3's own late begin it silently overwrites: writers queue up from the start.
+        writing = connection.get_execution_options().get("orchestrate_writing", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    event.listen(engine, "connect", opened)
+    event.listen(engine, "begin", begun)
+
+
+@contextmanager
+def reading(engine: Engine) -> Generator[Session]:
+    """One read transaction; what it loads stays usable afterwards."""
+    with explained(engine.url), Session(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def writing(engine: Engine) -> Generator[Session]:
+    """One write transaction: committed at the end, rolled back on an error."""
+    writer = engine.execution_options(orchestrate_writing=True)
+    with explained(engine.url), Session(writer, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def explained(url: URL) -> Generator[None]:
+    """Turn the database's errors inside into ones that say what to do, without the URL's secrets.
+
+    Raises:
+        CatalogError: instead of SQLAlchemy's errors.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        cause = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
+        if url.password:
+            cause = cause.replace(str(url.password), "***")
+        raise CatalogError(
+            f"the catalog {redact(url)} can't be used: {cause}. {_remedy(url, cause)}"
+        ) from error
+    except StatementError as error:  # a value that has no place in its column
+        raise CatalogError(f"the catalog can't keep a value: {error.orig}") from error
+
+
+def _remedy(url: URL, cause: str) -> str:
+    if url.get_backend_name() == "postgresql":
+        return "Check that the server runs and that the URL's host, user and database are right."
+    if "locked" in cause:
+        return f"Another process has held it for over {BUSY_SECONDS} s: see which one still runs."
+    if "not a database" in cause or "malformed" in cause:
+        return f"Restore {url.database} from a copy, or name another file in {VARIABLE}."
+    return f"Check that the folder of {url.database} can be written to and has room left."
+
+
+def insert_once(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows that aren't there yet (by primary key or unique constraint)."""
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+
+
+def upsert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows, replacing those with the same primary key."""
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(table)
+        keys = [column.name for column in table.primary_key]
+        rest = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), rows)

@@ -1,0 +1,58 @@
+"""Runs job files, given as data, in a catalog of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from orchestrate.core import resolve
+from orchestrate.core.registry import Registry
+from orchestrate.scheduler.driver import JobOutcome, submit
+from orchestrate.scheduler.settings import Settings
+from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.models import TrialRow
+
+PARTS = "python:tests.scheduler.parts"
+
+Submit = Callable[..., tuple[JobOutcome, list[TrialRow]]]
+
+
+def job_data(program: str, trials: int = 6, *, space: str = "Square", job: Any = None, **stage: Any) -> dict[str, Any]:
+    """A one-stage job that minimises the program's `loss`."""
+    name, _, options = program.partition(" ")
+    made = {"name": f"{PARTS}:{name}", **(yaml.safe_load(options) if options else {})}
+    return {
+        "name": "test",
+        "space": {"name": f"{PARTS}:{space}"},
+        "objectives": [{"metric": "loss", "direction": "minimize"}],
+        "stages": [
+            {"name": "search", "program": made, "sampler": {"name": "random"}, "trials": trials, **stage}
+        ],
+        "seed": 5,
+        **(job or {}),
+    }
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", catalog=None, tracking=None, address=None, lineage=False)
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Catalog:
+    return Catalog.open(settings.catalog_url)
+
+
+@pytest.fixture
+def run_job(ray_cluster: str, settings: Settings, catalog: Catalog) -> Submit:
+    def run(data: dict[str, Any], *listeners: object) -> tuple[JobOutcome, list[TrialRow]]:
+        job = resolve(data, Registry.discover())
+        for listener in listeners:
+            job.registry.listen(listener)
+        outcome = submit(job, yaml.safe_dump(data), settings)
+        return outcome, catalog.trials(outcome.job_id)
+
+    return run

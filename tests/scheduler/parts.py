@@ -1,0 +1,178 @@
+"""Spaces, objectives and programs that the scheduler's tests run, in the driver and on workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from orchestrate.core import (
+    Candidate,
+    Choose,
+    Evaluation,
+    PluginOptions,
+    Program,
+    SearchSpace,
+    Shape,
+    StaticObjective,
+    TrialContext,
+)
+
+
+class Square(SearchSpace):
+    """Two numbers in [0, 1]."""
+
+    def choices(self, choose: Choose) -> None:
+        choose.real("x", 0, 1)
+        choose.real("y", 0, 1)
+
+
+class Three(SearchSpace):
+    """One of three."""
+
+    def choices(self, choose: Choose) -> None:
+        choose.categorical("which", ["a", "b", "c"])
+
+
+class Price(StaticObjective):
+    """x, known before any launch."""
+
+    direction = "minimize"
+
+    def compute(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> float:
+        return float(candidate["x"])  # type: ignore[arg-type]
+
+
+def bowl(trial: TrialContext, sleep: float = 0.0, steps: int = 3) -> dict[str, float]:
+    """The distance from (0.3, 0.1), approached step by step."""
+    x, y = float(trial.candidate["x"]), float(trial.candidate["y"])  # type: ignore[arg-type]
+    loss = (x - 0.3) ** 2 + (y - 0.1) ** 2
+    for step in range(1, steps + 1):
+        time.sleep(sleep)
+        trial.report({"loss": loss + 1 / step}, step)
+    return {"loss": loss, "seed": float(trial.seed % 1000)}
+
+
+def counted(trial: TrialContext, folder: str, sleep: float = 0.0) -> dict[str, float]:
+    """Leave a file for every run."""
+    which = str(trial.candidate["which"])
+    Path(folder, f"{which}-{trial.number}-{os.getpid()}-{time.time_ns()}").touch()
+    time.sleep(sleep)
+    return {"loss": float(ord(which))}
+
+
+def troubled(trial: TrialContext, folder: str) -> dict[str, float]:
+    """A trial for every way to go wrong."""
+    once = Path(folder, f"once-{trial.number}")
+    first = not once.exists()
+    once.touch()
+    if trial.number == 1:
+        raise ValueError("no luck")
+    if trial.number == 2:
+        return {"loss": float("nan")}
+    if trial.number == 3 and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trial.number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if trial.number == 5:
+        return {"los": 1.0}
+    if trial.number == 6 and first:
+        raise ValueError("only once")
+    return {"loss": float(trial.candidate["x"])}  # type: ignore[arg-type]
+
+
+def resumable(trial: TrialContext, folder: str, steps: int = 6, sleep: float = 0.1) -> dict[str, float]:
+    """Counts its steps across interruptions, through checkpoints."""
+    import torch
+
+    state = trial.restore() or {"step": 0, "total": torch.zeros(())}
+    total = state["total"]
+    for step in range(state["step"] + 1, steps + 1):
+        Path(folder, f"trial-{trial.number}-step-{step}-{time.time_ns()}").touch()
+        total = total + step * float(trial.candidate["x"])  # type: ignore[arg-type]
+        trial.report({"loss": float(total)}, step)
+        trial.checkpoint({"step": step, "total": total})
+        time.sleep(sleep)
+    return {"loss": float(total)}
+
+
+class Batched(Program):
+    """Scores many candidates at once, and says how many came together."""
+
+    batch = 8
+
+    def run(self, trial: TrialContext) -> Evaluation:
+        return next(iter(self.run_batch([trial])))  # type: ignore[return-value]
+
+    def run_batch(self, trials: Sequence[TrialContext]) -> Iterable[Evaluation | Exception]:
+        for trial in trials:
+            if trial.number == 2:
+                yield ValueError("one of the batch fails")
+            else:
+                x = float(trial.candidate["x"])  # type: ignore[arg-type]
+                yield Evaluation({"loss": x, "together": float(len(trials))})
+
+
+class MakerOptions(PluginOptions):
+    """Options of `Maker`."""
+
+    text: str = "made"
+
+
+class Maker(Program[MakerOptions]):
+    """Leaves an artifact."""
+
+    def run(self, trial: TrialContext) -> Evaluation:
+        path = Path(f"made-{trial.seed}.txt").absolute()
+        path.write_text(self.options.text, encoding="utf-8")
+        trial.save_artifact("text", path)
+        path.unlink()
+        return Evaluation({"length": float(len(self.options.text))})
+
+
+def reader(trial: TrialContext, maker: str) -> dict[str, float]:
+    """Reads an earlier stage's artifact."""
+    text = trial.artifact("text", maker).read_text(encoding="utf-8")
+    return {"loss": float(trial.candidate["x"]), "length": float(len(text))}  # type: ignore[arg-type]
+
+
+class Peeker(Program):
+    """Tries to see the test split, and scores on it when it may."""
+
+    def run(self, trial: TrialContext) -> Evaluation:
+        try:
+            trial.task.split("test")
+        except PermissionError:
+            trial.task.split("validation")
+            return Evaluation({"loss": float(trial.candidate["x"])})  # type: ignore[arg-type]
+        raise AssertionError("the search saw the test split")
+
+    def test(self, trial: TrialContext) -> dict[str, float]:
+        return {"images": float(len(trial.task.split("test").targets))}
+
+
+def gradients(trial: TrialContext) -> dict[str, float]:
+    """The mean gradient of a linear model in double precision, entry by entry."""
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(37, 4, generator=generator, dtype=torch.float64)
+    targets = torch.randn(37, generator=generator, dtype=torch.float64)
+    model = nn.Linear(4, 1).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.arange(1.0, parameter.numel() + 1).reshape(parameter.shape))
+
+    class Linear:
+        def __init__(self) -> None:
+            self.model = model
+
+        def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+            return (model(inputs[samples]).squeeze(-1) - targets[samples]).square().sum()
+
+    loss = trial.gradient(Linear(), torch.arange(37))
+    entries = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])  # type: ignore[union-attr]
+    return {"loss": loss, **{f"g{index}": float(entry) for index, entry in enumerate(entries)}}
