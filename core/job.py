@@ -246,7 +246,7 @@ class _Resolver:
             self.problem((*path, "name"), str(error).rstrip("."), "")
             return None
         try:
-            options = cls.Options.model_validate(spec.options)
+            options = cls.Options.model_validate(spec.options, context={"registry": self.registry})
         except ValidationError as error:
             self._validation(error, path, cls.Options)
             return None

@@ -117,6 +117,7 @@ class StageRun:
         self._launches = 0
         self._exhausted = False
         self._polled_at = 0.0
+        self._own: set[int] = set()  # trials launched here, whose end is known at once
 
     # Restoring ------------------------------------------------------------------------------------
 
@@ -287,8 +288,9 @@ class StageRun:
     def _advance(self) -> None:
         """Fill the queue of launches up to one batch."""
         until = time.monotonic() + ANSWERING_LIMIT
-        self._reconsider()
         while len(self._ready) < self.stage.batch and time.monotonic() < until:
+            if self._reconsider():
+                continue
             if not self._examining:
                 if not self._may_ask() or len(self._parked) > 2 * self.stage.batch + 8:
                     return
@@ -349,35 +351,38 @@ class StageRun:
             else:
                 self._decided(ticket, decision)
 
-    def _reconsider(self) -> None:
-        """Decide anew on parked trials: retries, interrupted ones, and those whose leader is done."""
+    def _reconsider(self) -> bool:
+        """Decide anew on parked trials: retries, interrupted ones, and those whose leader is done.
+
+        Returns whether any of them isn't parked any more.
+        """
         if not self._parked:
-            return
+            return False
         busy = {ticket.trial_id for launch in self._running.values() for ticket in launch.tickets}
         busy |= {ticket.trial_id for ticket in self._ready}
         due = [
             ticket for ticket in self._parked.values() if ticket.holder is None or ticket.holder not in busy
         ]
-        foreign = any(ticket.holder is not None for ticket in due)
-        if foreign and time.monotonic() - self._polled_at < POLL_SECONDS:
-            due = [ticket for ticket in due if ticket.holder is None]
-        elif foreign:
-            self._polled_at = time.monotonic()
-        due = sorted(due, key=lambda ticket: ticket.number)[
-            : max(0, self.stage.batch - len(self._ready)) or 1
-        ]
-        if not due or len(self._ready) >= self.stage.batch:
-            return
+        if any(ticket.holder is not None and ticket.holder not in self._own for ticket in due):
+            if time.monotonic() - self._polled_at < POLL_SECONDS:
+                due = [ticket for ticket in due if ticket.holder is None or ticket.holder in self._own]
+            else:
+                self._polled_at = time.monotonic()
+        due = sorted(due, key=lambda ticket: ticket.number)[: self.stage.batch - len(self._ready)]
+        if not due:
+            return False
         decisions = self.ledger.reconsider([ticket.trial_id for ticket in due], self.policy)
         for ticket, decision in zip(due, decisions, strict=True):
             del self._parked[ticket.trial_id]
             self._decided(ticket, decision)
+        return not all(isinstance(decision, Wait) for decision in decisions)
 
     def _decided(self, ticket: Ticket, decision: Launch | Recall | Wait | Infeasible) -> None:
         if isinstance(decision, Launch):
             self._infeasible_in_a_row = 0
             ticket.attempt = decision.attempt
             ticket.holder = None
+            self._own.add(ticket.trial_id)
             ticket.decided_at = time.time()
             self._ready.append(ticket)
         elif isinstance(decision, Wait):

@@ -121,9 +121,7 @@ class LocalTrial(TrialContext):
         if self._registry is not None:
             return self._registry.schedule(name)(total_steps, **options)
         if name not in SCHEDULES:
-            raise UnknownPluginError(
-                f"no schedule is called {name!r}. {near_misses(name, SCHEDULES)}"
-            )
+            raise UnknownPluginError(f"no schedule is called {name!r}. {near_misses(name, SCHEDULES)}")
         return SCHEDULES[name](total_steps, **options)
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:

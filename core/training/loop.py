@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any, Protocol
 
 from torch.nn.utils import clip_grad_norm_
@@ -75,6 +76,18 @@ class Trainer:
             self._trial.report(metrics, step=epoch + 1)
             self._trial.checkpoint(self._state(epoch + 1, metrics))
         return metrics
+
+    def rehearse(self) -> float:
+        """Take two steps, and estimate the seconds of the whole training from the second."""
+        self._learner.model.train()
+        samples = next(iter(batches(self._trial.seed, 0, len(self._learner), self._options.batch_size)))
+        seconds = 0.0
+        for step in range(2):  # the first one is slower than all others: it allocates
+            begun = time.perf_counter()
+            self._learner.begin(0, step)
+            self._step(samples)
+            seconds = time.perf_counter() - begun
+        return seconds * self._steps * self._options.epochs
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         self._learner.model.train()

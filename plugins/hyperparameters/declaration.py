@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -26,8 +26,8 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Scalar: TypeAlias = StrictStr | bool | StrictInt | Number | None
 
 
-def _as_list(value: object) -> object:
-    return value if isinstance(value, list | tuple) else [value]
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownVariableType]
 
 
 OneOrMore = Annotated[tuple[Scalar, ...], BeforeValidator(_as_list), Field(min_length=1)]

@@ -64,17 +64,13 @@ class Network:
 
     def _built(self) -> nn.Module:
         if self._model is None:
-            self._model = self._space.build(self._candidate, self._shape).eval()
+            self._model = self._space.build(self._candidate, self._shape)
         return self._model
 
     def _flops(self, model: nn.Module) -> int:
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
+        from ...core.training.count import flops
 
-        counter: Any = FlopCounterMode(display=False)
-        with torch.no_grad(), counter:
-            model(torch.zeros(1, *self._shape.input))
-        return counter.get_total_flops()
+        return flops(model, self._shape.input)
 
 
 def _parameters(model: nn.Module) -> int:

@@ -18,14 +18,10 @@ def evaluating(model: nn.Module) -> Generator[None]:
     """Put `model` in eval mode without gradients; afterwards each part is in its own mode again."""
     import torch
 
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    from ...core.training import modes
+
+    with modes.evaluating(model), torch.no_grad():
+        yield
 
 
 @contextmanager

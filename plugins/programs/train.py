@@ -31,6 +31,13 @@ class Train(Program[TrainingOptions]):
         keep_weights(trial, model)
         return Evaluation(metrics, model)
 
+    def rehearse(self, trial: TrialContext) -> float:
+        from ...core.training.learner import SupervisedLearner
+        from ...core.training.loop import Trainer
+
+        learner = SupervisedLearner(trial, trial.build(), self.options)
+        return Trainer(trial, learner, self.options).rehearse()
+
     def test(self, trial: TrialContext) -> Mapping[str, float]:
         from ...core.training.checkpoint import load_weights
         from ...core.training.score import score

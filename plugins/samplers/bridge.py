@@ -39,7 +39,7 @@ class OptunaSampler(Sampler[OptionsT]):
 
     With `restore = "history"` every ask gets a freshly made Optuna sampler, seeded from the ask's
     number: nothing can hide in one, so a study rebuilt from the log continues exactly. With
-    "re-ask" one sampler serves the whole stage, since its population or sequence lives in it.
+    "re-ask" one sampler serves the whole stage, since a population, a sequence or a fit lives in it.
 
     Bounds become Optuna's constraints, one a bound, signed (at most 0 is feasible), on every trial
     whose goals are all known. Outcomes: finished and recalled trials are COMPLETE; an infeasible

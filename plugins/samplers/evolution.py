@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -25,9 +24,9 @@ from ...core import (
     SearchSpace,
     Value,
 )
+from ...core.draw import draw, draw_candidate
 from ...core.pareto import crowding, losses, pareto_ranks
 from ...core.seeds import generator
-from .drawing import draw
 
 
 class EvolutionOptions(PluginOptions):
@@ -99,7 +98,7 @@ class Evolution(Sampler[EvolutionOptions]):
         space = self.problem.space
         parents = self._population or self._refused
         if self._asked < self.options.population or not parents:
-            candidate = space.generate(partial(draw, rng=rng))
+            candidate = draw_candidate(space, rng)
         else:
             if self._fitness is None:
                 self._fitness = fitness(parents, self.problem)

@@ -23,8 +23,8 @@ from ...core import (
     SpecError,
     enumerate_candidates,
 )
+from ...core.draw import probe
 from ...core.seeds import generator
-from .drawing import probe
 
 
 class GridOptions(PluginOptions):

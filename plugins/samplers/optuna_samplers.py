@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ...core import Categorical, PluginOptions, SearchProblem, SpecError
+from ...core.draw import probe
 from ...core.sampler import Restore
 from .bridge import OptunaSampler
-from .drawing import probe
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -83,13 +83,15 @@ class GpOptions(PluginOptions):
 class GaussianProcess(OptunaSampler[GpOptions]):
     """Bayesian optimisation with a Gaussian process (Optuna's GPSampler): logEI, or logEHVI.
 
-    Sample-efficient and slow: from tenths of a second to seconds an ask. Each ask fits the kernel
-    from its prior, where Optuna starts from the last fit. Ament et al., "Unexpected Improvements to
-    Expected Improvement for Bayesian Optimization", arXiv 2310.20708.
+    Sample-efficient and slow: from tenths of a second to seconds an ask, and again when a stage is
+    restored, since each fit of the kernel starts from the last one (from scratch it finds clearly
+    worse candidates). Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian
+    Optimization", arXiv 2310.20708.
     """
 
     name: ClassVar[str] = "gp"
     summary: ClassVar[str] = "Bayesian optimisation with a Gaussian process (Optuna)"
+    restore: ClassVar[Restore] = "re-ask"
 
     def start(self, problem: SearchProblem) -> None:
         super().start(problem)

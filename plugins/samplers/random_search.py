@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
@@ -15,8 +14,8 @@ from ...core import (
     SpaceExhausted,
     enumerate_candidates,
 )
+from ...core.draw import draw_candidate
 from ...core.seeds import generator
-from .drawing import draw
 
 ATTEMPTS = 1000
 
@@ -48,13 +47,12 @@ class RandomSearch(Sampler[RandomOptions]):
 
     def ask(self, number: int) -> Candidate:
         rng = generator(self.problem.seed, number)
-        pick = partial(draw, rng=rng)
-        candidate = self.problem.space.generate(pick)
+        candidate = draw_candidate(self.problem.space, rng)
         if self.options.unique:
             for _ in range(ATTEMPTS):
                 if candidate.digest not in self._proposed:
                     break
-                candidate = self.problem.space.generate(pick)
+                candidate = draw_candidate(self.problem.space, rng)
             else:
                 left = self._left()
                 candidate = left[int(rng.integers(len(left)))]

@@ -176,3 +176,16 @@ def gradients(trial: TrialContext) -> dict[str, float]:
     loss = trial.gradient(Linear(), torch.arange(37))
     entries = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])  # type: ignore[union-attr]
     return {"loss": loss, **{f"g{index}": float(entry) for index, entry in enumerate(entries)}}
+
+
+def sleepy(seconds: float) -> float:
+    """Sleep; a negative time raises."""
+    time.sleep(seconds)
+    return seconds
+
+
+def deadly(die: bool) -> int:  # noqa: FBT001
+    """Kill the worker, or not."""
+    if die:
+        os._exit(1)
+    return 0

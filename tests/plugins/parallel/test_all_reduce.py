@@ -32,8 +32,9 @@ class Learner:
     def loss_sum(self, samples):
         inputs = self.inputs[samples]
         total = (self.model["body"](self.model["frozen"](inputs)) ** 2).sum()
-        if (samples == 0).any():  # so that only one rank uses it
-            total = total + self.model["rare"](inputs).sum()
+        first = inputs[samples == 0]
+        if len(first):  # so that one rank at most uses it
+            total = total + self.model["rare"](first).sum()
         return total
 
 

@@ -1,4 +1,4 @@
-"""Answers one choice at random: the prior that every sampler here starts from."""
+"""Answers choices at random: the prior that samplers start from, and a way to look into a space."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...core import Categorical, Choice, Integer, Real, SearchSpace, Value
-from ...core.seeds import generator
+from .candidate import Candidate, Value
+from .seeds import generator
+from .space import Categorical, Choice, Integer, Real, SearchSpace
 
 PROBES = 100
 """Random walks that look for the kinds of choice in a space."""
@@ -29,6 +30,15 @@ def draw(choice: Choice, rng: np.random.Generator) -> Value:
             return min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
         case Real(low=low, high=high):
             return min(max(float(rng.uniform(low, high)), low), high)
+
+
+def draw_candidate(space: SearchSpace, rng: np.random.Generator) -> Candidate:
+    """Draw a candidate by answering each choice at random.
+
+    Raises:
+        SpaceError: the space's program breaks its own rules.
+    """
+    return space.generate(lambda choice: draw(choice, rng))
 
 
 def probe(space: SearchSpace) -> Iterator[Choice]:

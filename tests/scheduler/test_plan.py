@@ -1,0 +1,98 @@
+"""The plan of a job: what it says, and that it makes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from orchestrate.core import SpecError, resolve
+from orchestrate.core.registry import Registry
+from orchestrate.scheduler.cluster import Capacity, check_fit, concurrency
+from orchestrate.scheduler.plan import plan
+
+from tests.scheduler.conftest import job_data
+
+TWO_CORES = Capacity(2, 0, 2, 0)
+
+
+def network_job(**stage: object) -> dict[str, object]:
+    return {
+        "name": "networks",
+        "space": {"name": "nasbench201", "width": 4, "depth": 1},
+        "objectives": [{"name": "accuracy"}, {"name": "flops"}],
+        "stages": [
+            {
+                "name": "search",
+                "program": {"name": "train", "epochs": 2},
+                "sampler": {"name": "random"},
+                "trials": 10,
+                **stage,
+            }
+        ],
+    }
+
+
+def test_a_plan_rehearses_one_candidate_and_estimates_the_time(tmp_path: Path) -> None:
+    job = resolve(network_job(), Registry.discover())
+    made = plan(job, TWO_CORES)
+    stage = made.stages[0]
+    assert made.ok
+    assert stage.space_size == 15_625
+    assert (stage.trials, stage.workers, stage.concurrency) == (10, 1, 2)
+    assert stage.rehearsal is not None
+    assert stage.rehearsal.seconds_per_trial is not None
+    assert stage.rehearsal.values["flops"] > 0
+    assert stage.seconds == pytest.approx(stage.rehearsal.seconds_per_trial * 5)
+    assert {(kind, name) for kind, name, _ in made.plugins} == {
+        ("task", "digits"),
+        ("space", "nasbench201"),
+        ("program", "train"),
+        ("sampler", "random"),
+        ("objective", "accuracy"),
+        ("objective", "flops"),
+    }
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rehearsal_shows_what_would_go_wrong() -> None:
+    data = network_job()
+    data["task"] = {"name": "image-folder", "root": "/nowhere", "size": 8}
+    made = plan(resolve(data, Registry.discover()), TWO_CORES)
+    assert not made.ok
+    assert made.stages[0].rehearsal is not None
+    assert "/nowhere" in made.stages[0].rehearsal.error
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "wanted", "expected"),
+    [
+        ({"cpu": 1}, None, None, 8),
+        ({"cpu": 1}, None, 3, 3),
+        ({"cpu": 2}, None, None, 4),
+        ({"cpu": 0.5}, None, None, 16),
+        ({"cpu": 1, "gpu": 0.25}, None, None, 8),
+        ({"cpu": 1, "gpu": 1}, None, None, 2),
+        ({"cpu": 1}, 3, None, 2),
+        ({"cpu": 0}, None, None, 16),
+    ],
+)
+def test_concurrency_is_what_fits(
+    resources: dict[str, float], workers: int | None, wanted: int | None, expected: int
+) -> None:
+    stage: dict[str, object] = {"resources": resources}
+    if workers:
+        stage["workers"] = {"count": workers, "strategy": {"name": "all-reduce"}}
+    if wanted:
+        stage["concurrency"] = wanted
+    job = resolve(job_data("bowl", **stage), Registry.discover())
+    assert concurrency(job.stages[0], Capacity(8, 2, 8, 2)) == expected
+
+
+def test_what_can_never_fit_is_refused() -> None:
+    workers = {"count": 3, "strategy": {"name": "all-reduce"}}
+    job = resolve(job_data("bowl", workers=workers), Registry.discover())
+    with pytest.raises(SpecError, match="3 workers of 1 cpu each.*the cluster 2"):
+        check_fit(job, TWO_CORES)
+    job = resolve(job_data("bowl", resources={"cpu": 3}), Registry.discover())
+    with pytest.raises(SpecError, match="the largest node has 2 and the cluster 4"):
+        check_fit(job, Capacity(4, 0, 2, 0))
