@@ -1,0 +1,81 @@
+"""Several Ray nodes on this machine: trials spread over them, and one of them dies."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+from orchestrate.core import TrialEvent, hookimpl, resolve
+from orchestrate.core.registry import Registry
+from orchestrate.scheduler.driver import submit
+from orchestrate.scheduler.settings import Settings
+from orchestrate.storage.catalog import Catalog
+from ray.cluster_utils import Cluster
+
+from tests.scheduler.conftest import job_data
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+ROOT = str(Path(__file__).parents[2])
+
+
+@pytest.fixture(scope="module")
+def three_nodes() -> Iterator[Cluster]:
+    ray.shutdown()
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, *before.split(os.pathsep)])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    os.environ["PYTHONPATH"] = before
+
+
+def run(cluster: Cluster, tmp_path: Path, data: dict[str, Any], *listeners: object) -> tuple[Any, list[Any], Catalog]:
+    settings = Settings(home=tmp_path / "home", address=cluster.address, lineage=False)
+    job = resolve(data, Registry.discover())
+    for listener in listeners:
+        job.registry.listen(listener)
+    outcome = submit(job, yaml.safe_dump(data), settings)
+    catalog = Catalog.open(settings.catalog_url)
+    return outcome, catalog.trials(outcome.job_id), catalog
+
+
+def test_a_trials_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_path: Path) -> None:
+    workers = {"count": 3, "strategy": {"name": "all-reduce"}}
+    outcome, rows, _ = run(three_nodes, tmp_path, job_data("gradients", 2, workers=workers))
+    assert outcome.state == "finished", outcome.reason
+    alone = run(three_nodes, tmp_path, job_data("gradients", 1))[1]
+    for row in rows:
+        assert row.metrics == pytest.approx(alone[0].metrics, abs=1e-10, rel=1e-10)
+
+
+def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    victim = list(three_nodes.worker_nodes)[0]
+
+    class Killer:
+        @hookimpl
+        def trial_finished(self, event: TrialEvent) -> None:
+            if event.number == 1:
+                three_nodes.remove_node(victim, allow_graceful=False)
+
+    data = job_data(f"resumable {{folder: {steps}, steps: 8, sleep: 0.2}}", 9)
+    outcome, rows, catalog = run(three_nodes, tmp_path, data, Killer())
+    assert outcome.state == "finished", outcome.reason
+    assert Counter(row.state for row in rows) == {"finished": 9}
+    ends = Counter(attempt.state for row in rows for attempt in catalog.attempts(row.id))
+    assert ends["lost"] >= 1
+    assert ends["finished"] == 9
+    for row in rows:
+        assert row.metrics["loss"] == pytest.approx(sum(range(1, 9)) * row.candidate["x"], rel=1e-6)
