@@ -14,6 +14,7 @@ from .errors import (
     SpecError,
     TrialError,
     TrialPruned,
+    UnknownPluginError,
 )
 from .fingerprint import Fingerprint, Key, Print
 from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
@@ -45,6 +46,7 @@ from .space import (
     Choice,
     Choose,
     Integer,
+    NoSpace,
     Pick,
     Real,
     SearchSpace,
@@ -78,6 +80,7 @@ __all__ = [
     "Learner",
     "LostError",
     "MeasuredObjective",
+    "NoSpace",
     "Objective",
     "Observation",
     "OrchestrateError",
@@ -112,6 +115,7 @@ __all__ = [
     "TrialError",
     "TrialEvent",
     "TrialPruned",
+    "UnknownPluginError",
     "Value",
     "WorkerGroup",
     "canonical_json",

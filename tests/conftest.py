@@ -27,6 +27,9 @@ ISOLATED = ("ORCHESTRATE_", "MLFLOW_", "RAY_ADDRESS")
 
 CHROMIUM = Path("/usr/bin/chromium")
 
+# Two threads on two busy cores wait for each other more than they compute. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Neither a test nor a process that it starts tells anyone outside.
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -23,6 +24,11 @@ def require(holds: Any, rule: str, remedy: str) -> None:
     """
     if not holds:
         raise ContractError(f"{rule}. {remedy}.")
+
+
+def is_finite(value: object) -> bool:
+    """Whether `value` is a number that is neither NaN nor infinite."""
+    return isinstance(value, float | int) and math.isfinite(value)
 
 
 @contextmanager

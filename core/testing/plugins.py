@@ -8,9 +8,10 @@ import re
 import subprocess
 import sys
 from functools import cache
+from typing import Any, cast
 
 from ..plugin import Plugin, PluginOptions
-from .contract import only, require
+from .contract import ContractError, only, require
 
 _WITHOUT_TORCH = """
 import importlib, sys
@@ -52,12 +53,13 @@ def check_class(plugin: type[Plugin]) -> None:
 
 
 def _check_options(plugin: type[Plugin]) -> None:
-    model, label = plugin.Options, plugin.__qualname__
-    require(
-        issubclass(model, PluginOptions),
-        f"{label}.Options must derive from PluginOptions, and is {model.__qualname__}",
-        "Derive it, so that unknown keys are refused",
-    )
+    label = plugin.__qualname__
+    model = cast(Any, plugin.Options)
+    if not (isinstance(model, type) and issubclass(model, PluginOptions)):
+        raise ContractError(
+            f"{label}.Options must derive from PluginOptions, and is {model!r}. "
+            "Derive it, so that unknown keys are refused."
+        )
     for field, info in model.model_fields.items():
         require(
             info.description,

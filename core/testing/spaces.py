@@ -105,7 +105,7 @@ def _check_replay(space: SearchSpace, candidate: Candidate, choices: list[Choice
 def _check_size(space: SearchSpace, seen: list[Candidate]) -> None:
     size = space.size()
     require(
-        size is None or (isinstance(size, int) and size >= len(seen)),
+        size is None or size >= len(seen),
         f"size() is {size}, and {len(seen)} different candidates were drawn",
         "Return the number of candidates, or None when they can't be counted",
     )
@@ -124,8 +124,8 @@ def _check_build(space: SearchSpace, candidate: Candidate, shape: Shape) -> None
     import torch
 
     def make() -> torch.nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
             return space.build(candidate, shape)
 
     inputs = torch.randn(4, *shape.input, generator=torch.Generator().manual_seed(0))
@@ -171,7 +171,9 @@ def _lowest(choice: Choice) -> Value:
 
 
 def _highest(choice: Choice) -> Value:
-    return choice.high if isinstance(choice, Real) else (choice.values or ())[-1]
+    if isinstance(choice, Categorical):
+        return choice.options[-1]
+    return choice.high if isinstance(choice, Real) else choice.high - (choice.high - choice.low) % choice.step
 
 
 def _difference(before: list[Choice], after: list[Choice]) -> str:

@@ -33,9 +33,7 @@ def batches(seed: int, epoch: int, count: int, batch_size: int) -> Iterator[Tens
     yield from order.tensor_split(steps_per_epoch(count, batch_size))
 
 
-def augment(
-    images: Tensor, samples: Tensor, *, seed: int, epoch: int, options: AugmentOptions
-) -> Tensor:
+def augment(images: Tensor, samples: Tensor, *, seed: int, epoch: int, options: AugmentOptions) -> Tensor:
     """Shift, mirror and cut out `images` at random, by (seed, epoch, sample).
 
     Args:

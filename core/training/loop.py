@@ -45,9 +45,7 @@ class Trainer:
     the result is that of an uninterrupted run, bit for bit.
     """
 
-    def __init__(
-        self, trial: TrialContext, learner: EpochLearner, options: TrainingOptions
-    ) -> None:
+    def __init__(self, trial: TrialContext, learner: EpochLearner, options: TrainingOptions) -> None:
         self._trial = trial
         self._learner = learner
         self._options = options

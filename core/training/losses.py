@@ -16,9 +16,7 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor, label_smoothing: float = 
         label_smoothing: share of each target that is spread evenly over all classes
             (arXiv 1512.00567, section 7).
     """
-    return functional.cross_entropy(
-        logits, targets, reduction="sum", label_smoothing=label_smoothing
-    )
+    return functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=label_smoothing)
 
 
 def distillation_sum(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

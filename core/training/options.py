@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
 
-from ..errors import UnknownPluginError
+from ..errors import UnknownPluginError, near_misses
+from ..hookspecs import ScheduleFactory
 from ..plugin import PluginOptions
 from ..registry import Registry
 
@@ -29,10 +32,22 @@ class ScheduleOptions(PluginOptions):
         registry: Any = info.context and info.context.get("registry")
         if isinstance(registry, Registry):
             try:
-                registry.schedule(self.name)(100, **self.options)
+                factory = registry.schedule(self.name)
+                _check_names(self.name, factory, self.options)
+                factory(100, **self.options)
             except (UnknownPluginError, TypeError) as error:
-                raise ValueError(str(error)) from None
+                raise ValueError(str(error).rstrip(".")) from None
         return self
+
+
+def _check_names(schedule: str, factory: ScheduleFactory, options: Mapping[str, Any]) -> None:
+    parameters = list(signature(factory).parameters.values())
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters[1:]]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"schedule {schedule!r} has no option {name!r}. {near_misses(name, known)}")
 
 
 class AugmentOptions(PluginOptions):
@@ -56,20 +71,14 @@ class TrainingOptions(PluginOptions):
     )
     optimizer: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="Optimiser.")
     learning_rate: float = Field(default=0.1, gt=0, description="Highest learning rate.")
-    weight_decay: float = Field(
-        default=5e-4, ge=0, description="Weight decay (L2; decoupled for adamw)."
-    )
+    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay (L2; decoupled for adamw).")
     decay_norm_and_bias: bool = Field(
         default=True, description="Decay normalisation parameters and biases too."
     )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd.")
     nesterov: bool = Field(default=True, description="Nesterov momentum of sgd.")
-    schedule: ScheduleOptions = Field(
-        default_factory=ScheduleOptions, description="Learning rate by step."
-    )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share spread over all classes."
-    )
+    schedule: ScheduleOptions = Field(default_factory=ScheduleOptions, description="Learning rate by step.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share spread over all classes.")
     augment: AugmentOptions = Field(
         default_factory=AugmentOptions, description="Random changes to training images."
     )

@@ -50,9 +50,7 @@ def cosine_power(
     return _decay(total_steps, warmup, final, curve)
 
 
-def step(
-    total_steps: int, *, every: float = 1 / 3, factor: float = 0.1, warmup: float = 0.0
-) -> Schedule:
+def step(total_steps: int, *, every: float = 1 / 3, factor: float = 0.1, warmup: float = 0.0) -> Schedule:
     """Multiply the rate by `factor` after each `every` (a share) of the training."""
     if not 0 < every <= 1:
         raise ValueError(f"every is a share of the training, above 0 and at most 1; got {every}")
@@ -94,9 +92,7 @@ def _half_cosine(progress: float) -> float:
     return (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
-def _decay(
-    total_steps: int, warmup: float, final: float, curve: Callable[[float], float]
-) -> Schedule:
+def _decay(total_steps: int, warmup: float, final: float, curve: Callable[[float], float]) -> Schedule:
     """Warm up, then follow `curve` (of progress, 0 to 1) down to `final`, and stay there."""
     if total_steps < 1:
         raise ValueError(f"a schedule needs at least one step, got {total_steps}")

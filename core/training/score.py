@@ -10,9 +10,7 @@ from .losses import cross_entropy_sum
 from .modes import evaluating
 
 
-def score(
-    model: nn.Module, split: Split, device: torch.device, batch_size: int = 1000
-) -> dict[str, float]:
+def score(model: nn.Module, split: Split, device: torch.device, batch_size: int = 1000) -> dict[str, float]:
     """Return `accuracy` (share of correct answers, 0 to 1) and `loss` (mean cross entropy, nats).
 
     In eval mode and full precision; the network's modes are put back.

@@ -30,7 +30,11 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]  # pyright: ignore[reportUnknownVariableType]
 
 
-OneOrMore = Annotated[tuple[Scalar, ...], BeforeValidator(_as_list), Field(min_length=1)]
+OneOrMore = Annotated[
+    tuple[Scalar, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=tuple[Scalar, ...] | Scalar),
+]
 
 
 class ChoiceSpec(BaseModel):

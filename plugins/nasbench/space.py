@@ -27,12 +27,8 @@ WIDTH, DEPTH = 16, 5
 class NasBench201Options(PluginOptions):
     """Options of `nasbench201`."""
 
-    width: PositiveInt = Field(
-        default=WIDTH, description="Channels of the first stage (the paper's C)."
-    )
-    depth: PositiveInt = Field(
-        default=DEPTH, description="Cells in each of three stages (the paper's N)."
-    )
+    width: PositiveInt = Field(default=WIDTH, description="Channels of the first stage (the paper's C).")
+    depth: PositiveInt = Field(default=DEPTH, description="Cells in each of three stages (the paper's N).")
 
 
 class NasBench201(SearchSpace[NasBench201Options]):
@@ -76,8 +72,7 @@ def to_string(candidate: Mapping[str, Value]) -> str:
     """
     operations = cell(candidate)
     nodes = [
-        "".join(f"{operations[source, node]}~{source}|" for source in range(node))
-        for node in range(1, 4)
+        "".join(f"{operations[source, node]}~{source}|" for source in range(node)) for node in range(1, 4)
     ]
     return "+".join(f"|{node}" for node in nodes)
 
@@ -93,13 +88,10 @@ def from_string(text: str) -> Candidate:
     for operation in operations:
         if operation not in OPERATIONS:
             raise SpaceError(
-                f"{text!r}: no operation is called {operation!r}. "
-                f"{near_misses(operation, OPERATIONS)}"
+                f"{text!r}: no operation is called {operation!r}. {near_misses(operation, OPERATIONS)}"
             )
     if len(operations) == len(EDGES):
         candidate = Candidate(dict(zip(map(choice, EDGES), operations, strict=True)))
         if to_string(candidate) == text:
             return candidate
-    raise SpaceError(
-        f"{text!r} is no NAS-Bench-201 cell: write |op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
-    )
+    raise SpaceError(f"{text!r} is no NAS-Bench-201 cell: write |op~0|+|op~0|op~1|+|op~0|op~1|op~2|")

@@ -4,8 +4,8 @@ What its numbers are was found out by comparison: the best mean accuracies, 91.6
 73.49 % on CIFAR-100, are the published best *validation* accuracies of the 200-epoch training, and
 the accuracies are whole multiples of 1/25,000, 1/5,000 and 1/3,000, the sizes of the benchmark's
 validation splits. There is no test accuracy and no shorter training in it. Each cell was trained
-with two seeds (7,456 cells) or three (8,169). The sizes recorded with 204 cells differ between
-seeds, so sizes are computed here, from the cell; they equal the recorded ones everywhere else.
+with two seeds (7,456 cells) or three (8,169). The sizes recorded for 204 cells differ from seed to
+seed, so sizes are computed here, from the cell; they equal the recorded ones everywhere else.
 """
 
 from __future__ import annotations

@@ -15,9 +15,7 @@ from .space import DEPTH, WIDTH, NasBench201
 class TabularOptions(PluginOptions):
     """Options of `tabular`."""
 
-    dataset: table.Dataset = Field(
-        default="cifar10", description="Data set the cells were trained on."
-    )
+    dataset: table.Dataset = Field(default="cifar10", description="Data set the cells were trained on.")
     seed: Literal[0, 1, "trial", "mean"] = Field(
         default="mean",
         description="Which measured training: the first or second (some cells have a third), one "

@@ -10,7 +10,7 @@ from ...core.training.options import TrainingOptions
 
 
 class Train(Program[TrainingOptions]):
-    """Train on the train split, select by nothing, score the last epoch on validation.
+    """Train on the train split and score the last epoch, not the best, on validation.
 
     Metrics: `accuracy` (0 to 1) and `loss` on the validation split, `train_loss`, `learning_rate`;
     reported after every epoch. Artifact: `weights` (safetensors).

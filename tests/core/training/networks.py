@@ -1,14 +1,24 @@
-"""A small task and a small space of networks, for the tests of training."""
+"""What the tests of training share: a small task, a small space of networks, one thread."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
+import pytest
 import torch
 from torch import nn
 
 from orchestrate.core import SearchSpace, Split, Task
 from orchestrate.core.task import Shape
+
+
+@pytest.fixture
+def one_thread():
+    """What a trial of one CPU gets; on a busy machine, more threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Blobs(Task):

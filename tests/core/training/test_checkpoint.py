@@ -37,7 +37,7 @@ def test_what_cant_be_read_is_an_artifact_error(tmp_path, damage):
         path.write_bytes(path.read_bytes()[: 500 if damage == "truncated" else 0])
     if damage == "other":
         path.write_text("hello, world")
-    with pytest.raises(ArtifactError, match="state.pt"):
+    with pytest.raises(ArtifactError, match=r"state\.pt"):
         load_state(path)
 
 
@@ -79,10 +79,7 @@ def test_weights_with_shared_tensors_come_back(tmp_path):
     source.norm.running_mean.fill_(3)
     save_weights(source, tmp_path / "weights")
     load_weights(target, tmp_path / "weights")
-    assert all(
-        torch.equal(tensor, target.state_dict()[name])
-        for name, tensor in source.state_dict().items()
-    )
+    assert all(torch.equal(tensor, target.state_dict()[name]) for name, tensor in source.state_dict().items())
     assert target.second.weight is target.first.weight
 
 

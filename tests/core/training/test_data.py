@@ -11,9 +11,7 @@ NOTHING = {"seed": 3, "epoch": 2}
 
 
 def images(count, height=6, width=5, channels=2):
-    return torch.arange(1.0, count * channels * height * width + 1).view(
-        count, channels, height, width
-    )
+    return torch.arange(1.0, count * channels * height * width + 1).view(count, channels, height, width)
 
 
 @given(
@@ -59,12 +57,8 @@ def test_an_images_change_is_its_own(options):
     assert changed.shape == data.shape
     assert not torch.equal(changed, data)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(
-        augment(data[order], samples[order], options=options, **NOTHING), changed[order]
-    )
-    assert torch.equal(
-        augment(data[7:9], samples[7:9], options=options, **NOTHING), changed[7:9]
-    )
+    assert torch.equal(augment(data[order], samples[order], options=options, **NOTHING), changed[order])
+    assert torch.equal(augment(data[7:9], samples[7:9], options=options, **NOTHING), changed[7:9])
     other = augment(data, samples, seed=3, epoch=3, options=options)
     assert not torch.equal(other, changed)
 
@@ -84,9 +78,7 @@ def test_shift_gives_every_padded_crop():
             (row, column)
             for row in range(3)
             for column in range(3)
-            if torch.equal(
-                padded[index, :, row : row + 6, column : column + 5], changed[index]
-            )
+            if torch.equal(padded[index, :, row : row + 6, column : column + 5], changed[index])
         ]
         assert len(matches) == 1
         seen.append(matches[0])

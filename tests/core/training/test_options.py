@@ -27,7 +27,8 @@ def test_a_schedule_keeps_its_own_options(context):
     ("schedule", "says"),
     [
         ({"name": "cosin"}, "Did you mean 'cosine'"),
-        ({"name": "cosine", "warmpu": 0.1}, "warmpu"),
+        ({"name": "cosine", "warmpu": 0.1}, "no option 'warmpu'. Did you mean 'warmup'"),
+        ({"name": "cosine", "warmup": "long"}, "not supported between"),
         ({"name": "cosine", "warmup": 5}, "share of the training"),
     ],
 )

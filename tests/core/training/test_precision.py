@@ -16,9 +16,7 @@ def test_a_cpu_keeps_full_precision(amp):
 
 @pytest.mark.gpu
 @GPU
-@pytest.mark.parametrize(
-    ("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)]
-)
+@pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_a_gpu_takes_bfloat16_or_scaled_float16(monkeypatch, native, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     precision = Precision(torch.device("cuda"), "auto")

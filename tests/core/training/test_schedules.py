@@ -88,12 +88,8 @@ def test_cosine_power_at_published_points():
 
 
 def test_steps():
-    assert curve(multistep(8, milestones=[0.5, 0.75]), 7) == pytest.approx(
-        [1] * 4 + [0.1] * 2 + [0.01] * 2
-    )
-    assert curve(step(9, every=1 / 3, factor=0.5), 8) == pytest.approx(
-        [1] * 3 + [0.5] * 3 + [0.25] * 3
-    )
+    assert curve(multistep(8, milestones=[0.5, 0.75]), 7) == pytest.approx([1] * 4 + [0.1] * 2 + [0.01] * 2)
+    assert curve(step(9, every=1 / 3, factor=0.5), 8) == pytest.approx([1] * 3 + [0.5] * 3 + [0.25] * 3)
     assert curve(step(4, every=0.3), 3) == pytest.approx([1, 0.1, 0.01, 0.01], rel=1e-9)
     assert curve(constant(5, warmup=0.4), 4) == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from orchestrate.core import Candidate, Shape, SpaceError, enumerate_candidates
+from orchestrate.core.testing.spaces import check_space
 from orchestrate.core.training.count import flops, parameters
 from orchestrate.plugins.nasbench.space import (
     EDGES,
@@ -25,14 +26,12 @@ CELLS = st.lists(st.sampled_from(OPERATIONS), min_size=6, max_size=6).map(
 # as its API prints them).
 PUBLISHED = [
     (
-        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
-        "+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|",
         1.073466,
         153.27297,
     ),
     (
-        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|"
-        "+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|",
         1.531546,
         220.11969,
     ),
@@ -131,13 +130,11 @@ def test_a_convolution_is_relu_convolution_batchnorm(kernel):
     assert convolution.bias is None
     assert norm.affine
     assert norm.eps == 1e-5
-    expected = norm(
-        nn.functional.conv2d(inputs.relu(), convolution.weight, padding=kernel // 2)
-    )
+    expected = norm(nn.functional.conv2d(inputs.relu(), convolution.weight, padding=kernel // 2))
     assert torch.allclose(cell(inputs), expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (2, 28, 28), (1, 7, 5), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 28, 28), (1, 7, 5), (1, 1, 1)])
 def test_any_input_shape_is_served(shape):
     model = build(PUBLISHED[0][0], Shape(shape, 7), width=4, depth=2)
     logits = model(torch.randn(3, *shape))
@@ -151,3 +148,7 @@ def test_width_and_depth_shape_the_network():
     assert model.stem[0].out_channels == 6
     assert model.classifier.in_features == 24
     assert len(model.blocks) == 3 * 2 + 2
+
+
+def test_the_contract_of_spaces():
+    check_space(NasBench201(NasBench201Options(width=4, depth=1)), Shape((1, 8, 8), 10))
