@@ -134,7 +134,9 @@ def connect(settings: Settings) -> None:
 
 
 def _hush() -> None:
-    """Ray prints each worker's death into the terminal; here a lost trial is recorded with its cause."""
+    """Ray prints each worker's death, and a notice on its tokens, into the terminal; here a lost trial
+    is recorded with its cause."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     from ray._private import worker
 
     def log_instead(data: Mapping[str, Any], **_options: Any) -> None:

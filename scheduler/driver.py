@@ -89,8 +89,10 @@ def submit(job: Job, text: str, settings: Settings) -> JobOutcome:
     return _Run(job, ledger, settings).run()
 
 
-def resume(job_id: str, settings: Settings) -> JobOutcome:
+def resume(job_id: str, settings: Settings, registry: Registry | None = None) -> JobOutcome:
     """Run an unfinished job on from where the catalog says it stands.
+
+    `registry` is one that listeners were added to; by default a fresh one.
 
     Raises:
         JobBusyError: another living driver owns it, or it is over.
@@ -100,7 +102,7 @@ def resume(job_id: str, settings: Settings) -> JobOutcome:
     row = catalog.job(job_id)
     if row.state in ("finished", "cancelled"):
         raise JobBusyError(f"job {row.id} is {row.state}: there is nothing to resume")
-    job = resolve(row.spec, Registry.discover(settings.without))
+    job = resolve(row.spec, registry or Registry.discover(settings.without))
     check_fit(job, _capacity(settings))
     return _Run(job, catalog.take_job(row.id, _owner(), LEASE_SECONDS), settings).run()
 

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrate.core import (
+    CodedStrategy,
+    Collective,
+    CollectiveStrategy,
+    Learner,
+    ParallelStrategy,
+    WorkerGroup,
+)
+from orchestrate.core.testing import ContractError, LocalWorkers, Meeting, check_parallel_strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Shared(CollectiveStrategy):
+    """Sums over shards: a sound collective strategy, to break."""
+
+    name = "shared"
+    summary = "sums over shards"
+
+    def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
+        import torch
+
+        learner.model.zero_grad(set_to_none=True)
+        loss = learner.loss_sum(samples[group.rank :: group.size])
+        loss.backward()
+        total = loss.detach().clone()
+        group.all_reduce(total)
+        for parameter in learner.model.parameters():
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            group.all_reduce(gradient)
+            parameter.grad = gradient / self.divisor(samples, group)
+        return float(total) / len(samples)
+
+    def divisor(self, samples: Tensor, group: Collective) -> float:
+        return len(samples)
+
+
+class DividedByShard(Shared):
+    """Divides by its shard's size, as if shards were equal."""
+
+    def divisor(self, samples: Tensor, group: Collective) -> float:
+        return len(samples[group.rank :: group.size]) * group.size
+
+
+class Local(Shared):
+    """Keeps the shard's gradient."""
+
+    def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
+        learner.model.zero_grad(set_to_none=True)
+        shard = samples[group.rank :: group.size]
+        loss = learner.loss_sum(shard) / len(shard)
+        loss.backward()
+        return float(loss.detach())
+
+
+class Accumulating(Shared):
+    """Never clears gradients."""
+
+    def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
+        (learner.loss_sum(samples) / len(samples)).backward()
+        return float(learner.loss_sum(samples).detach()) / len(samples)
+
+
+class WrongLoss(Shared):
+    """Returns the sum of the losses."""
+
+    def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
+        return super().gradient(learner, samples, group) * len(samples)
+
+
+class Chunks(CodedStrategy):
+    """Hands each worker a chunk: a sound coded strategy that bears no dead worker."""
+
+    name = "chunks"
+    summary = "a chunk a worker"
+
+    def gradient(self, learner: Learner, samples: Tensor, group: WorkerGroup) -> float:
+        learner.model.zero_grad(set_to_none=True)
+
+        def work(chunk: Tensor) -> Any:
+            loss = learner.loss_sum(chunk)
+            loss.backward()
+            return float(loss.detach())
+
+        replies = list(group.map(work, [samples[rank :: group.size] for rank in range(group.size)]))
+        for parameter in learner.model.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= len(samples)
+        return sum(reply.value for reply in replies if reply.error is None) / len(samples)
+
+
+class Vague(ParallelStrategy):
+    """Is of neither kind."""
+
+    name = "vague"
+    summary = "neither"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rule"),
+    [
+        (DividedByShard(), "off the mean gradient"),
+        (Local(), "off the mean gradient"),
+        (Accumulating(), "off the mean gradient"),
+        (WrongLoss(), "returns the loss"),
+        (Vague(), "neither collective nor coded"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_broken_rule_is_named(strategy: ParallelStrategy, rule: str) -> None:
+    with pytest.raises(ContractError, match=rule):
+        check_parallel_strategy(strategy)
+
+
+class Diverging(Shared):
+    """Adds noise of its own to each rank."""
+
+    def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
+        loss = super().gradient(learner, samples, group)
+        for parameter in learner.model.parameters():
+            assert parameter.grad is not None
+            parameter.grad *= 1 + 1e-6 * group.rank
+        return loss
+
+
+def test_ranks_must_agree_even_within_the_tolerance() -> None:
+    with pytest.raises(ContractError, match="another gradient than rank 0"):
+        check_parallel_strategy(Diverging(), tolerance=0.1)
+
+
+def test_sound_strategies_pass() -> None:
+    check_parallel_strategy(Shared(), workers=4)
+    check_parallel_strategy(Chunks())
+
+
+def test_a_dead_worker_is_noticed() -> None:
+    with pytest.raises(ContractError, match="off the mean gradient"):
+        check_parallel_strategy(Chunks(), dead=[1])
+
+
+def test_a_meeting_raises_what_a_rank_raised() -> None:
+    def work(group: Collective) -> None:
+        if group.rank == 1:
+            raise ValueError("rank 1 is ill")
+        Meeting.exchange(group._meeting, group.rank, 0)  # type: ignore[attr-defined]
+
+    with pytest.raises(ValueError, match="rank 1 is ill"):
+        Meeting(3).run(work)
+
+
+def test_local_workers_keep_the_protocol() -> None:
+    group = LocalWorkers(4, dead=[2], order=[3, 2, 1, 0], seconds=0.5)
+    replies = []
+    for reply in group.map(lambda argument: argument * 10, [0, 1, 2, 3]):
+        replies.append((reply.worker, reply.value, reply.error is not None))
+        if reply.worker == 1:
+            group.cancel([0])
+    assert replies == [(3, 30, False), (2, None, True), (1, 10, False)]
+    assert group.now() == 1.5
+    group.replace(2)
+    assert all(reply.error is None for reply in group.map(str, range(4)))
