@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -439,11 +439,16 @@ def _references(registry: Registry, spec: PluginSpec) -> list[str]:
 def _keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """Names of the keys allowed at `loc` inside `model`."""
     current: type[BaseModel] | None = model
+    in_map = False
     for part in loc:
         if isinstance(part, int):
             continue
+        if in_map:  # this part is the user's own key
+            in_map = False
+            continue
         field = current.model_fields.get(part) if current else None
         current = _model_in(field.annotation) if field else None
+        in_map = field is not None and get_origin(field.annotation) is dict
     if current is None:
         return []
     return [field.alias or name for name, field in current.model_fields.items()]

@@ -136,5 +136,5 @@ def local_gradient(learner: Learner, samples: Tensor) -> float:
     learner.model.zero_grad(set_to_none=True)
     total = learner.loss_sum(samples)
     count = len(samples)
-    (total / count).backward()
+    (total / count).backward()  # pyright: ignore[reportUnknownMemberType]
     return float(total.detach()) / count

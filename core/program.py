@@ -93,8 +93,8 @@ class TrialContext(ABC):
         """Build the candidate's network, freshly initialised from the trial's seed, on its device."""
         import torch
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+            torch.manual_seed(self.seed)  # pyright: ignore[reportUnknownMemberType]
             return self.space.build(self.candidate, self.task.shape()).to(self.device)
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:

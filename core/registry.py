@@ -99,7 +99,9 @@ class Registry:
         blockable = {source.entry_point for source, _ in found} | {source.distribution for source, _ in found}
         for name in without:
             if name not in blockable:
-                raise PluginError(f"--without {name}: no such plugin package. {near_misses(name, blockable)}")
+                raise UnknownPluginError(
+                    f"--without {name}: no such plugin package. {near_misses(name, blockable)}"
+                )
         for source, load in found:
             if source.entry_point in without or source.distribution in without:
                 self.blocked.append(source)

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
-from pydantic_core import CoreSchema
 
-from .plugin import Kind, PluginOptions
+from .plugin import Kind
 from .registry import BASES, PREFIX, Registered, Registry
 from .spec import JobSpec, ObjectiveSpec, RecallSpec
 
@@ -64,7 +63,7 @@ def job_schema(registry: Registry) -> Json:
 class _Lenient(GenerateJsonSchema):
     """Lets an option of a type that JSON Schema has no word for be anything."""
 
-    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}
 
 
@@ -77,7 +76,7 @@ def _name(ref: Mapping[str, Any]) -> str:
     return str(ref["$ref"]).rpartition("/")[2]
 
 
-def _kind(kind: Kind, entries: list[Registered], shapes: Mapping[type[PluginOptions], Json]) -> Json:
+def _kind(kind: Kind, entries: list[Registered], shapes: Mapping[Any, Json]) -> Json:
     """A plugin of one kind: by name, with its own options; or a `python:` reference, with any."""
     return {
         "title": kind,

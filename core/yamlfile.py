@@ -22,7 +22,8 @@ from .errors import Problem, SpecError
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 50_000
-SCALARS = {f"tag:yaml.org,2002:{tag}" for tag in ("null", "bool", "int", "float", "str")}
+CORE = "tag:yaml.org,2002:"
+SCALARS = {f"{CORE}{tag}" for tag in ("null", "bool", "int", "float", "str")}
 
 Path = tuple[str | int, ...]
 
@@ -90,12 +91,17 @@ class _Reader:
                 file=self._document.file,
             )
         self._document.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, MappingNode):
+        if isinstance(node, MappingNode) and str(node.tag) == f"{CORE}map":
             return self._mapping(node, path)
-        if isinstance(node, SequenceNode):
+        if isinstance(node, SequenceNode) and str(node.tag) == f"{CORE}seq":
             return [self._value(child, (*path, index)) for index, child in enumerate(node.value)]
         if isinstance(node, ScalarNode) and str(node.tag) in SCALARS:
-            return cast(Any, self._constructor.construct_object(node))
+            try:
+                return cast(Any, self._constructor.construct_object(node))
+            except ValueError:  # `!!int abc`, or more digits than Python reads
+                what = str(node.tag).removeprefix(CORE)
+                self._problem(node, path, f"no {what} that can be read", "Write a plain value.")
+                return None
         self._problem(node, path, f"the tag {node.tag} is not allowed", "Use plain values only.")
         return None
 

@@ -128,7 +128,7 @@ def connect(settings: Settings) -> None:
                 object_store_memory=256 * 1024 * 1024,
                 **options,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises plain ones when a part of it doesn't start in time
         where = f"the Ray cluster at {settings.address}" if settings.address else "Ray on this machine"
         raise ClusterError(f"can't reach {where}: {error}. See `orchestrate doctor`") from error
 

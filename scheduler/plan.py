@@ -163,7 +163,7 @@ def _uniform(stage: Stage) -> Any:
 
 
 def _plugins(job: Job) -> list[tuple[str, str, Source]]:
-    used: list[Any] = [job.task, *job.objectives]
+    used: list[Any] = [*([job.task] if job.uses_task else []), *job.objectives]
     for stage in job.stages:
         used += [stage.space, stage.program, stage.sampler, stage.fingerprint, stage.strategy]
     found: dict[tuple[str, str], Source] = {}

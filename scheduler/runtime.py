@@ -36,7 +36,8 @@ class Remit:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Remit:
         """Back from JSON data."""
-        return cls(**{**data, "without": tuple(data["without"])})
+        fields: dict[str, Any] = {**data, "without": tuple(data["without"])}
+        return cls(**fields)
 
     def job(self) -> Job:
         """The job, rebuilt in this process (kept for the next trial)."""

@@ -1,4 +1,4 @@
-"""Files that trials leave behind: written atomically, named by content digest, checked on read.
+"""Files that trials leave behind: written atomically, recorded with a digest that is checked on read.
 
 Used in workers, which have no catalog: it knows nothing of the database.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ArtifactError
 
 CHUNK = 1 << 20
+KIND_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,23 @@ class ArtifactStore:
     def put(
         self, source: Path, job_id: str, stage: str, number: int, kind: str, trial_id: int | None = None
     ) -> NewArtifact:
-        """Copy `source` into the trial's folder under its kind and file ending.
+        """Copy the file `source` into the trial's folder. Of one kind, the last one saved counts.
 
         Raises:
-            ArtifactError: `source` is no readable file, or the store can't be written.
+            ArtifactError: `source` is no readable file, `kind` no name, or the store can't be written.
         """
+        if not 0 < len(kind) <= KIND_LENGTH:
+            raise ArtifactError(f"artifact kind {kind!r}: name it with 1 to {KIND_LENGTH} characters")
         if not source.is_file():
             raise ArtifactError(f"artifact {kind!r}: {source} is no file")
-        target = self.folder(job_id, stage, number) / (safe_name(kind) + source.suffix)
         try:
+            folder = self.folder(job_id, stage, number) / "artifacts" / safe_name(kind)
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / safe_name(source.name)
             atomic_copy(source, target)
+            return describe_file(target, kind, trial_id)
         except OSError as error:
-            raise ArtifactError(f"artifact {kind!r} can't be written to {target}: {error}") from error
-        return describe_file(target, kind, trial_id)
+            raise ArtifactError(f"artifact {kind!r} can't be kept under {self.root}: {error}") from error
 
     def verify(self, uri: str, sha256: str) -> Path:
         """Locate a file and check its digest.
@@ -69,7 +74,10 @@ class ArtifactStore:
             raise ArtifactError(
                 f"the artifact {path} is missing: the store was moved or cleaned, or this node doesn't see it"
             )
-        found = file_digest(path)
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            raise ArtifactError(f"the artifact {path} can't be read: {error}") from error
         if found != sha256:
             raise ArtifactError(f"the artifact {path} has changed: SHA-256 {found}, recorded {sha256}")
         return path
@@ -81,16 +89,22 @@ def describe_file(path: Path, kind: str, trial_id: int | None = None) -> NewArti
 
 
 def atomic_copy(source: Path, target: Path) -> None:
-    """Copy so that `target` is either the old file or the whole new one, whatever happens."""
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    """Copy so that `target` is the old file or the whole new one, whatever happens, power loss included."""
+    # Not mkstemp: its files can be read by their owner alone, also once they are in place.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as out, source.open("rb") as original:
+        with temporary.open("xb") as out, source.open("rb") as original:
             shutil.copyfileobj(original, out, CHUNK)
             out.flush()
             os.fsync(out.fileno())
-        Path(temporary).replace(target)
+        temporary.replace(target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -105,4 +119,4 @@ def safe_name(text: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", text).strip(".") or "_"
     if plain == text and len(text) <= 100:
         return text
-    return f"{plain[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{plain[:80]}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -7,22 +7,30 @@ catalog; a job has one writer at a time (`Ledger`), any number of readers.
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
 
-from ..core.errors import CatalogError, JobBusyError, JobNotFoundError, near_misses
+from ..core.errors import CatalogError, JobBusyError, JobNotFoundError
+from . import transitions
+from .drafts import JobDraft
 from .engine import connect, database_time, reading, resolve_url, writing
-from .ledger import JobDraft, Ledger, interrupt_trial, new_job_id, utc
+from .ledger import Ledger
 from .migrate import prepare
 from .models import (
+    ACTIVE_TRIAL_STATES,
     ArtifactRow,
     AttemptRow,
     EventRow,
     JobRow,
+    Json,
     OutboxRow,
     ReportRow,
     StageRow,
@@ -55,8 +63,15 @@ class Catalog:
                     f"there is no catalog at {path}: no job was submitted from here yet. "
                     "Point elsewhere with --catalog or ORCHESTRATE_CATALOG"
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
-        prepare(catalog.engine, create=create)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CatalogError(f"the folder of the catalog {path} can't be made: {error}") from error
+        try:
+            prepare(catalog.engine, create=create)
+        except CatalogError:
+            catalog.close()
+            raise
         return catalog
 
     @property
@@ -108,12 +123,10 @@ class Catalog:
             begins = session.scalars(newest.where(JobRow.id.startswith(reference, autoescape=True))).all()
             if len(begins) == 1 and reference:
                 return begins[0]
-            known = [row.id for row in session.scalars(newest.limit(50))]
-        if begins and reference:
-            raise JobNotFoundError(
-                f"{reference!r} begins several jobs' ids: {', '.join(j.id for j in begins)}"
-            )
-        raise JobNotFoundError(f"no job {reference!r} in the catalog. {near_misses(reference, known)}")
+            if begins and reference:
+                shown = ", ".join(row.id for row in begins[:5])
+                raise JobNotFoundError(f"{reference!r} begins the ids of {len(begins)} jobs: {shown}")
+            raise JobNotFoundError(_not_found(session, reference))
 
     def stages(self, job_id: str) -> list[StageRow]:
         """A job's stages, in order."""
@@ -125,7 +138,7 @@ class Catalog:
     def trials(
         self, job_id: str | None = None, *, stage_id: int | None = None, states: Sequence[str] = ()
     ) -> list[TrialRow]:
-        """Trials of a job or stage, by stage and number."""
+        """Trials of a job, a stage, or all, by stage and number; only those in `states`, if given."""
         query = select(TrialRow).join(StageRow, StageRow.id == TrialRow.stage_id)
         if job_id is not None:
             query = query.where(StageRow.job_id == job_id)
@@ -134,12 +147,19 @@ class Catalog:
         if states:
             query = query.where(TrialRow.state.in_(states))
         with reading(self.engine) as session:
-            return list(session.scalars(query.order_by(StageRow.number, TrialRow.number)))
+            return list(session.scalars(query.order_by(StageRow.id, TrialRow.number)))
 
     def trial(self, trial_id: int) -> TrialRow:
-        """A trial by its id."""
+        """A trial by its id.
+
+        Raises:
+            CatalogError: there is none.
+        """
         with reading(self.engine) as session:
-            return session.get_one(TrialRow, trial_id)
+            found = session.get(TrialRow, trial_id)
+        if found is None:
+            raise CatalogError(f"the catalog has no trial of id {trial_id}")
+        return found
 
     def attempts(self, trial_id: int) -> list[AttemptRow]:
         """A trial's launches, in order."""
@@ -207,57 +227,51 @@ class Catalog:
     # Taking a job ---------------------------------------------------------------------------------
 
     def request_cancel(self, job_id: str) -> None:
-        """Ask the job's driver to end it; without a living driver, end it here."""
+        """Ask the job's driver to end it; without a living driver, end it here.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            CatalogError: it is over.
+        """
+        row = self.job(job_id)
+        if row.state in ("finished", "failed", "cancelled"):
+            raise CatalogError(f"job {job_id} is {row.state} already: there is nothing to cancel")
         if self.owned(job_id):
             with writing(self.engine) as session:
                 session.execute(update(JobRow).where(JobRow.id == job_id).values(cancel_requested=True))
             return
-        row = self.job(job_id)
-        if row.state in ("finished", "failed", "cancelled"):
-            raise JobBusyError(f"job {job_id} is {row.state} already")
+        reason = "cancelled on request, while no driver ran it"
         ledger = self.take_job(job_id, "cancel", 30.0)
-        ledger.cancel(
-            [trial.id for trial in self.trials(job_id, states=("queued", "running"))], "the job was cancelled"
-        )
+        ledger.cancel([trial.id for trial in self.trials(job_id, states=ACTIVE_TRIAL_STATES)], reason)
         for stage in self.stages(job_id):
             if stage.state == "running":
-                ledger.end_stage(stage.id, "cancelled", "the job was cancelled")
-        ledger.end_job("cancelled", "cancelled on request, while no driver ran it")
+                ledger.end_stage(stage.id, "cancelled", reason)
+        ledger.end_job("cancelled", reason)
         ledger.release()
 
     def create_job(self, draft: JobDraft, owner: str, ttl: float) -> Ledger:
         """Create a job with its stages, owned by `owner` for `ttl` seconds."""
-        job_id = new_job_id(draft.name)
+        job_id = _new_job_id(draft.name)
+        job: Json = {
+            "id": job_id,
+            "name": draft.name,
+            "state": "created",
+            "spec": draft.spec,
+            "text": draft.text,
+            "seed": draft.seed,
+            "provenance": draft.provenance,
+            "created_at": transitions.clock(),
+            "lease_owner": owner,
+            "lease_token": 1,
+        }
+        stages: list[Json] = [
+            {"job_id": job_id, "number": number, "name": name, "state": "created", "summary": {}}
+            for number, name in enumerate(draft.stages)
+        ]
         with writing(self.engine) as session:
-            session.add(
-                JobRow(
-                    id=job_id,
-                    name=draft.name,
-                    state="created",
-                    reason="",
-                    spec=draft.spec,
-                    text=draft.text,
-                    seed=draft.seed,
-                    provenance=draft.provenance,
-                    created_at=utc(),
-                    lease_owner=owner,
-                    lease_token=1,
-                    lease_expires_at=database_time() + ttl,
-                )
-            )
-            session.flush()
-            session.add_all(
-                StageRow(
-                    job_id=job_id,
-                    number=number,
-                    name=name,
-                    state="created",
-                    reason="",
-                    context="",
-                    summary={},
-                )
-                for number, name in enumerate(draft.stages)
-            )
+            connection = session.connection()
+            connection.execute(insert(JobRow).values(**job, lease_expires_at=database_time() + ttl))
+            connection.execute(insert(StageRow), stages)
         return Ledger(self, job_id, 1, ttl)
 
     def take_job(self, job_id: str, owner: str, ttl: float) -> Ledger:
@@ -266,28 +280,47 @@ class Catalog:
         Raises:
             JobBusyError: its driver lives, or seems to until its lease ends.
         """
+        left = JobRow.lease_expires_at - database_time()
+        query = select(JobRow.lease_token, JobRow.lease_owner, left.label("left"))
         with writing(self.engine) as session:
-            job = session.get(JobRow, job_id, with_for_update=True)
+            connection = session.connection()
+            job = connection.execute(
+                query.where(JobRow.id == job_id).with_for_update(key_share=True)
+            ).one_or_none()
             if job is None:
-                raise JobNotFoundError(f"no job {job_id!r} in the catalog")
-            left = (
-                session.scalar(select(job.lease_expires_at - database_time())) if job.lease_expires_at else 0
-            )
-            if left is not None and left > 0:
+                raise JobNotFoundError(_not_found(session, job_id))
+            if job.left is not None and job.left > 0:
                 raise JobBusyError(
-                    f"job {job_id} is owned by {job.lease_owner} for another {left:.0f} s at least. If that "
-                    "driver was killed, try again then; else wait for it, or `orchestrate cancel` it"
+                    f"job {job_id} is owned by {job.lease_owner} for another {job.left:.0f} s at least. If "
+                    "that driver was killed, try again then; else wait for it, or `orchestrate cancel` it"
                 )
-            job.lease_token += 1
-            job.lease_owner = owner
-            token = job.lease_token
-            session.flush()
-            session.execute(
-                update(JobRow).where(JobRow.id == job_id).values(lease_expires_at=database_time() + ttl)
+            token = job.lease_token + 1
+            connection.execute(
+                update(JobRow)
+                .where(JobRow.id == job_id)
+                .values(lease_owner=owner, lease_token=token, lease_expires_at=database_time() + ttl)
             )
-            running = (
-                select(TrialRow).join(StageRow).where(StageRow.job_id == job_id, TrialRow.state == "running")
-            )
-            for trial in session.scalars(running).all():
-                interrupt_trial(session, trial, "its driver was gone")
+            ran = connection.scalars(
+                select(TrialRow.id)
+                .join(StageRow)
+                .where(StageRow.job_id == job_id, TrialRow.state == "running")
+            ).all()
+            trials = transitions.find(connection, job_id, ran, ("running",))
+            transitions.requeue(connection, trials, "interrupted", "its driver was gone")
         return Ledger(self, job_id, token, ttl)
+
+
+def _new_job_id(name: str) -> str:
+    """A readable id: the name's slug and six random base32 characters."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
+    return f"{slug}-{''.join(secrets.choice('abcdefghijklmnopqrstuvwxyz234567') for _ in range(6))}"
+
+
+def _not_found(session: Session, reference: str) -> str:
+    rows = session.execute(select(JobRow.id, JobRow.name).order_by(JobRow.created_at.desc()).limit(500)).all()
+    if not rows:
+        return f"no job {reference!r}: the catalog holds no jobs yet"
+    close = get_close_matches(reference, dict.fromkeys(word for row in rows for word in row), n=3, cutoff=0.6)
+    meant = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    newest = ", ".join(row.id for row in rows[:5])
+    return f"no job {reference!r} in the catalog. {meant}Newest: {newest} (`orchestrate status` lists them)"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Executable, Float, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
 from sqlalchemy.ext.compiler import compiles
@@ -95,8 +95,7 @@ def connect(url: URL, *, durable: bool) -> Engine:
     try:
         engine = create_engine(
             url,
-            # NaN isn't JSON, and PostgreSQL refuses it.
-            json_serializer=partial(json.dumps, allow_nan=False, separators=(",", ":")),
+            json_serializer=_json,
             hide_parameters=True,
             pool_pre_ping=not lite,
             connect_args={"timeout": BUSY_SECONDS} if lite else {"connect_timeout": 10},
@@ -108,6 +107,13 @@ def connect(url: URL, *, durable: bool) -> Engine:
     if lite:
         _tune_sqlite(engine, "FULL" if durable else "NORMAL")
     return engine
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:  # NaN isn't JSON, and PostgreSQL refuses it
+        raise CatalogError(f"the catalog can't keep a value: {error}") from error
 
 
 def _tune_sqlite(engine: Engine, synchronous: str) -> None:
@@ -140,8 +146,8 @@ def reading(engine: Engine) -> Generator[Session]:
 @contextmanager
 def writing(engine: Engine) -> Generator[Session]:
     """One write transaction: committed at the end, rolled back on an error."""
-    writer = engine.execution_options(orchestrate_writing=True)
-    with explained(engine.url), Session(writer, expire_on_commit=False) as session, session.begin():
+    with explained(engine.url), Session(engine, expire_on_commit=False) as session, session.begin():
+        session.connection(execution_options={"orchestrate_writing": True})
         yield session
 
 
@@ -162,6 +168,8 @@ def explained(url: URL) -> Generator[None]:
             f"the catalog {redact(url)} can't be used: {cause}. {_remedy(url, cause)}"
         ) from error
     except StatementError as error:  # a value that has no place in its column
+        if isinstance(error.orig, CatalogError):
+            raise error.orig from None
         raise CatalogError(f"the catalog can't keep a value: {error.orig}") from error
 
 
@@ -175,18 +183,25 @@ def _remedy(url: URL, cause: str) -> str:
     return f"Check that the folder of {url.database} can be written to and has room left."
 
 
-def insert_once(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+def insert_once(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert the rows that aren't there yet (by primary key or unique constraint)."""
     if rows:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
+        connection.execute(_insert(table, connection.dialect.name).on_conflict_do_nothing(), rows)
 
 
-def upsert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Insert the rows, replacing those with the same primary key."""
+def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert whole rows, replacing those with the same primary key."""
     if rows:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(table)
-        keys = [column.name for column in table.primary_key]
-        rest = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest), rows)
+        connection.execute(_upsert(table, connection.dialect.name), rows)
+
+
+def _insert(table: Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+@cache
+def _upsert(table: Table, dialect: str) -> Executable:
+    statement = _insert(table, dialect)
+    keys = [column.name for column in table.primary_key]
+    rest = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)

@@ -1,42 +1,36 @@
 """The write side of one job, under its lease.
 
 Every method is one transaction, and every transaction first makes sure that this driver still owns the
-job: a driver that lost it gets `StaleLeaseError` and must stop. Lineage events are written with the
-change they tell of.
+job: one that lost it gets `StaleLeaseError` and must stop. A trial's state changes together with its
+attempt, the event log, claims, evaluations and the lineage events that tell of it.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from ..core.candidate import Candidate
-from ..core.errors import CatalogError, StaleLeaseError
-from ..core.fingerprint import Key
+from ..core.errors import CatalogError, StaleLeaseError, near_misses
+from . import transitions
 from .artifacts import NewArtifact
+from .drafts import JobDraft, Proposal, Report, Result
 from .engine import database_time, writing
 from .models import (
     ACTIVE_TRIAL_STATES,
     JOB_STATES,
+    STAGE_STATES,
     ArtifactRow,
-    AttemptRow,
-    EventRow,
     JobRow,
     Json,
-    OutboxRow,
-    ReportRow,
     StageRow,
     TrialRow,
+    table_of,
 )
-from .recall import Decision, Infeasible, Launch, Recall, RecallPolicy, Wait, decide, publish, release
+from .recall import Decision, Infeasible, Launch, Question, Recall, RecallPolicy, Wait, decide
+from .transitions import Ending, Trial
 
 if TYPE_CHECKING:
     from .catalog import Catalog
@@ -55,70 +49,22 @@ __all__ = [
     "Wait",
 ]
 
+_JOBS, _STAGES, _TRIALS = table_of(JobRow), table_of(StageRow), table_of(TrialRow)
 
-@dataclass(frozen=True)
-class JobDraft:
-    """A job about to be created. `stages` holds their names, in order."""
-
-    name: str
-    spec: Json
-    text: str
-    seed: int
-    provenance: Json
-    stages: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A candidate that a sampler asked for, examined. `infeasible` says which bound it breaks."""
-
-    number: int
-    candidate: Candidate
-    seed: int
-    keys: tuple[Key, ...] = ()
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
-    timings: Mapping[str, float] = field(default_factory=dict[str, float])
-    infeasible: str | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Metrics after a step of a running trial."""
-
-    step: int
-    metrics: Mapping[str, float]
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a launched trial ended well ("finished") or early ("pruned")."""
-
-    trial_id: int
-    state: str
-    reason: str
-    metrics: Mapping[str, float]
-    values: Mapping[str, float]
-    timings: Mapping[str, float]
-    artifacts: Sequence[NewArtifact] = ()
-    reports: Sequence[Report] = ()
-    node: str = ""
-
-
-def new_job_id(name: str) -> str:
-    """A readable id: the name's slug and six random letters."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "job"
-    letters = "abcdefghijkmnpqrstuvwxyz23456789"
-    return f"{slug}-{''.join(secrets.choice(letters) for _ in range(6))}"
-
-
-def utc() -> datetime:
-    """The driver's clock: for information, never for decisions."""
-    return datetime.now(UTC)
+_LEASE = (
+    select(JobRow.lease_token, JobRow.lease_owner)
+    .where(JobRow.id == bindparam("job"))
+    .with_for_update(key_share=True)
+)
+_INSERT_TRIALS = insert(_TRIALS).returning(TrialRow.number, TrialRow.id)
 
 
 class Ledger:
-    """Writes one job. Made by `Catalog.create_job` and `Catalog.take_job`. Thread-safe."""
+    """Writes one job. Made by `Catalog.create_job` and `Catalog.take_job`. Thread-safe.
+
+    Every method but `release` raises `StaleLeaseError` when the job belongs to another driver by now,
+    and then has written nothing.
+    """
 
     def __init__(self, catalog: Catalog, job_id: str, token: int, ttl: float) -> None:
         self.catalog = catalog
@@ -130,298 +76,338 @@ class Ledger:
     # Lease ----------------------------------------------------------------------------------------
 
     def heartbeat(self) -> bool:
-        """Prolong the lease, on the database's clock. Returns whether a cancellation was requested."""
-        with self._writing() as session:
-            self._prolong(session, self._ttl)
-            return bool(session.scalar(select(JobRow.cancel_requested).where(JobRow.id == self.job_id)))
+        """Prolong the lease on the database's clock. Returns whether a cancellation was requested."""
+        with self._writing() as connection:
+            connection.execute(self._job().values(lease_expires_at=database_time() + self._ttl))
+            query = select(JobRow.cancel_requested).where(JobRow.id == self.job_id)
+            return bool(connection.scalar(query))
 
     def release(self) -> None:
-        """Let the lease end now, so that the job can be resumed at once."""
-        with self._writing() as session:
-            self._prolong(session, 0.0)
-
-    def _prolong(self, session: Session, seconds: float) -> None:
-        clock = database_time()
-        session.execute(
-            update(JobRow).where(JobRow.id == self.job_id).values(lease_expires_at=clock + seconds)
-        )
+        """Let go of the job, so that it can be resumed at once. Does nothing if it was lost before."""
+        with writing(self.catalog.engine) as session:
+            mine = self._job().where(_JOBS.c.lease_token == self.token)
+            session.connection().execute(mine.values(lease_owner=None, lease_expires_at=None))
 
     # Job and stages -------------------------------------------------------------------------------
 
     def start_job(self) -> None:
         """The job runs (again)."""
-        with self._writing() as session:
-            job = session.get_one(JobRow, self.job_id)
-            job.state, job.reason, job.ended_at = "running", "", None
-            job.started_at = job.started_at or utc()
-            job.cancel_requested = False
-            self._tell(session, "job_started")
+        with self._writing() as connection:
+            began = func.coalesce(_JOBS.c.started_at, transitions.clock())
+            connection.execute(
+                self._job().values(
+                    state="running", reason="", started_at=began, ended_at=None, cancel_requested=False
+                )
+            )
+            transitions.notify(connection, self.job_id, "job_started", [(None, None)])
 
     def end_job(self, state: str, reason: str = "") -> None:
         """The job stops, for good or for now (`interrupted`, `paused`)."""
-        assert state in JOB_STATES
-        with self._writing() as session:
-            job = session.get_one(JobRow, self.job_id)
-            job.state, job.reason, job.ended_at = state, reason, utc()
-            self._tell(session, "job_ended")
+        _known_state("job", state, JOB_STATES)
+        with self._writing() as connection:
+            connection.execute(self._job().values(state=state, reason=reason, ended_at=transitions.clock()))
+            transitions.notify(connection, self.job_id, "job_ended", [(None, None)])
 
     def set_provenance(self, **values: Any) -> None:
         """Add to what the job was made by."""
-        with self._writing() as session:
-            job = session.get_one(JobRow, self.job_id)
-            job.provenance = {**job.provenance, **values}
+        with self._writing() as connection:
+            before = connection.scalar(select(JobRow.provenance).where(JobRow.id == self.job_id)) or {}
+            connection.execute(self._job().values(provenance={**before, **values}))
 
     def start_stage(self, stage_id: int, context: str = "") -> None:
-        """A stage runs (again)."""
-        with self._writing() as session:
-            stage = session.get_one(StageRow, stage_id)
-            stage.state, stage.reason, stage.context, stage.ended_at = "running", "", context, None
-            stage.started_at = stage.started_at or utc()
-            self._tell(session, "stage_started", stage_id)
+        """A stage runs (again). `context` is recall's namespace, empty where nothing is recalled."""
+        with self._writing() as connection:
+            self._context(connection, stage_id)
+            began = func.coalesce(_STAGES.c.started_at, transitions.clock())
+            connection.execute(
+                _stage(stage_id).values(
+                    state="running", reason="", context=context, started_at=began, ended_at=None
+                )
+            )
+            transitions.notify(connection, self.job_id, "stage_started", [(stage_id, None)])
+        self._contexts[stage_id] = context
 
     def end_stage(self, stage_id: int, state: str, reason: str = "", summary: Json | None = None) -> None:
-        """A stage ends."""
-        with self._writing() as session:
-            stage = session.get_one(StageRow, stage_id)
-            stage.state, stage.reason, stage.ended_at = state, reason, utc()
-            stage.summary = summary or {}
-            self._tell(session, "stage_ended", stage_id)
+        """A stage ends.
+
+        Raises:
+            CatalogError: it would be `finished`, but has trials that aren't over.
+        """
+        _known_state("stage", state, STAGE_STATES)
+        with self._writing() as connection:
+            self._context(connection, stage_id)
+            if state == "finished":
+                _refuse_open_trials(connection, stage_id)
+            connection.execute(
+                _stage(stage_id).values(
+                    state=state, reason=reason, summary=summary or {}, ended_at=transitions.clock()
+                )
+            )
+            transitions.notify(connection, self.job_id, "stage_ended", [(stage_id, None)])
 
     # Asking ---------------------------------------------------------------------------------------
 
     def propose(
         self, stage_id: int, proposals: Sequence[Proposal], recall: RecallPolicy | None
     ) -> list[Decision]:
-        """Record asks and decide on each: launch, recall, wait, or infeasible."""
-        with self._writing() as session:
-            decisions: list[Decision] = []
-            for proposal in proposals:
-                trial = TrialRow(
-                    stage_id=stage_id,
-                    number=proposal.number,
-                    state="queued",
-                    candidate=dict(proposal.candidate),
-                    digest=proposal.candidate.digest,
-                    seed=proposal.seed,
-                    metrics={},
-                    values=dict(proposal.values),
-                    keys=[[key.tier, key.digest] for key in proposal.keys],
-                    timings=dict(proposal.timings),
-                    created_at=utc(),
-                    attempts=0,
+        """Record asks and decide on each: launch, recall, wait, or infeasible.
+
+        The asks of the whole list are logged before the tells of those that are over at once.
+
+        Raises:
+            CatalogError: the stage isn't this job's, or runs under another context than `recall`'s.
+        """
+        if not proposals:
+            return []
+        with self._writing() as connection:
+            context = self._context(connection, stage_id)
+            if recall is not None and recall.context != context:
+                raise CatalogError(
+                    f"stage {stage_id} was started with the recall context {context!r}, "
+                    f"but is to recall from {recall.context!r}"
                 )
-                session.add(trial)
-                session.flush()
-                session.add(EventRow(stage_id=stage_id, trial_id=trial.id, kind="ask"))
-                if proposal.infeasible is not None:
-                    decision: Decision = Infeasible(trial.id, proposal.infeasible)
-                else:
-                    decision = decide(session, trial, recall, self.job_id, database_time())
-                self._apply(session, trial, decision)
-                decisions.append(decision)
-            return decisions
+            trials = _insert(connection, stage_id, context, proposals)
+            refused = {
+                trial.id: Infeasible(trial.id, proposal.infeasible)
+                for trial, proposal in zip(trials, proposals, strict=True)
+                if proposal.infeasible is not None
+            }
+            return self._settle(connection, trials, recall, refused)
 
     def reconsider(self, trial_ids: Sequence[int], recall: RecallPolicy | None) -> list[Decision]:
         """Decide anew on queued trials: those that waited, are tried again, or were interrupted."""
-        with self._writing() as session:
-            decisions: list[Decision] = []
-            for trial_id in trial_ids:
-                trial = self._active(session, trial_id)
-                decision = decide(session, trial, recall, self.job_id, database_time())
-                self._apply(session, trial, decision)
-                decisions.append(decision)
-            return decisions
+        if not trial_ids:
+            return []
+        with self._writing() as connection:
+            trials = transitions.find(connection, self.job_id, trial_ids, ("queued",))
+            return self._settle(connection, trials, recall, {})
 
-    def _apply(self, session: Session, trial: TrialRow, decision: Decision) -> None:
-        trial.reason = decision.reason
-        trial.waits_for = None
-        if isinstance(decision, Launch):
-            trial.state, trial.attempts = "running", decision.attempt
-            trial.started_at = trial.started_at or utc()
-            session.add(
-                AttemptRow(trial_id=trial.id, number=decision.attempt, state="running", started_at=utc())
-            )
-            self._tell(session, "trial_started", trial.stage_id, trial.id)
-        elif isinstance(decision, Wait):
-            trial.state, trial.waits_for = "queued", decision.holder_id
-        elif isinstance(decision, Recall):
-            trial.recalled_from = decision.source_id
-            trial.metrics, trial.values = dict(decision.metrics), dict(decision.values)
-            self._end(session, trial, "recalled", decision.reason)
-        else:
-            self._end(session, trial, "infeasible", decision.reason)
-        session.flush()
+    def _settle(
+        self,
+        connection: Connection,
+        trials: Sequence[Trial],
+        recall: RecallPolicy | None,
+        refused: Mapping[int, Infeasible],
+    ) -> list[Decision]:
+        questions = [
+            Question(trial.id, trial.attempts + 1, trial.keys, trial.values)
+            for trial in trials
+            if trial.id not in refused
+        ]
+        made: dict[int, Decision] = {
+            decision.trial_id: decision for decision in decide(connection, questions, recall, self.job_id)
+        }
+        decisions = [refused.get(trial.id) or made[trial.id] for trial in trials]
+        pairs = list(zip(trials, decisions, strict=True))
+        launched = [(trial, decision) for trial, decision in pairs if isinstance(decision, Launch)]
+        transitions.launch(connection, self.job_id, launched)
+        transitions.wait(connection, [(trial, why) for trial, why in pairs if isinstance(why, Wait)])
+        endings = [
+            _answered(trial, decision)
+            for trial, decision in pairs
+            if isinstance(decision, Recall | Infeasible)
+        ]
+        transitions.end(connection, self.job_id, endings)
+        return decisions
 
     # Telling --------------------------------------------------------------------------------------
 
     def report(self, trial_id: int, reports: Sequence[Report]) -> None:
-        """Record a running trial's metrics by step. The first write of a step counts."""
-        with self._writing() as session:
-            self._active(session, trial_id)
-            self._report(session, trial_id, reports)
-
-    def finish(self, results: Sequence[Result]) -> None:
-        """Record how trials ended, with their files, and let others recall them.
+        """Record an open trial's metrics by step. The first write of a step counts.
 
         Raises:
-            CatalogError: one of them had ended before: the result comes too late, nothing is written.
+            CatalogError: the trial is over.
         """
-        with self._writing() as session:
-            for result in results:
-                trial = self._active(session, result.trial_id)
-                trial.metrics, trial.values = dict(result.metrics), dict(result.values)
-                trial.timings = {**trial.timings, **result.timings}
-                self._report(session, trial.id, result.reports)
-                self._add_artifacts(session, result.artifacts)
-                self._end_attempt(session, trial, result.state, node=result.node)
-                self._end(session, trial, result.state, result.reason)
-                if result.state == "finished" and trial.keys:
-                    publish(session, [trial], self._context_of(session, trial.stage_id), self.job_id)
-            release(session, [result.trial_id for result in results])
+        with self._writing() as connection:
+            transitions.find(connection, self.job_id, [trial_id], ACTIVE_TRIAL_STATES)
+            transitions.report(connection, ((trial_id, made) for made in reports))
 
-    def fail(self, trial_id: int, state: str, error: Json, reason: str, *, retry: bool) -> None:
-        """Record a failed ("failed": the user's code) or lost ("lost": the infrastructure) attempt."""
-        with self._writing() as session:
-            trial = self._active(session, trial_id)
-            self._end_attempt(session, trial, state, error)
+    def finish(self, results: Sequence[Result]) -> None:
+        """Record how running trials ended, with their files, and let others recall the finished ones.
+
+        Raises:
+            CatalogError: one of them isn't running: its result comes too late. None is written then.
+        """
+        if not results:
+            return
+        with self._writing() as connection:
+            trials = self._running(connection, [result.trial_id for result in results])
+            transitions.report(
+                connection, ((result.trial_id, made) for result in results for made in result.reports)
+            )
+            transitions.keep(
+                connection,
+                self.job_id,
+                ((result.trial_id, made) for result in results for made in result.artifacts),
+            )
+            transitions.end(
+                connection,
+                self.job_id,
+                [
+                    Ending(
+                        trial,
+                        result.state,
+                        result.reason,
+                        result.metrics,
+                        {**trial.values, **result.values},
+                        result.timings,
+                        node=result.node,
+                    )
+                    for trial, result in zip(trials, results, strict=True)
+                ],
+            )
+
+    def fail(self, trial_id: int, state: str, error: Mapping[str, Any], reason: str, *, retry: bool) -> None:
+        """End a running trial's attempt as "failed" (the user's code) or "lost" (the infrastructure).
+
+        With `retry` the trial is queued again and keeps its claim; without, it is over.
+        """
+        _known_state("failed attempt", state, ("failed", "lost"))
+        with self._writing() as connection:
+            trials = self._running(connection, [trial_id])
             if retry:
-                trial.state, trial.reason = "queued", f"attempt {trial.attempts} {state}: {reason}"
+                why = f"attempt {trials[0].attempts} {state}: {reason}"
+                transitions.requeue(connection, trials, state, why, error)
             else:
-                self._end(session, trial, state, reason)
-                release(session, [trial_id])
+                transitions.end(connection, self.job_id, [Ending(trials[0], state, reason, error=error)])
 
     def interrupt(self, trial_ids: Sequence[int], reason: str) -> None:
         """Put running trials back in the queue, for a later driver."""
-        with self._writing() as session:
-            for trial_id in trial_ids:
-                interrupt_trial(session, self._active(session, trial_id), reason)
+        with self._writing() as connection:
+            transitions.requeue(connection, self._running(connection, trial_ids), "interrupted", reason)
 
     def cancel(self, trial_ids: Sequence[int], reason: str) -> None:
-        """End trials that nobody wants any more."""
-        with self._writing() as session:
-            for trial_id in trial_ids:
-                trial = self._active(session, trial_id)
-                self._end_attempt(session, trial, "cancelled")
-                self._end(session, trial, "cancelled", reason)
-            release(session, list(trial_ids))
+        """End trials, queued or running, that nobody wants any more."""
+        with self._writing() as connection:
+            trials = transitions.find(connection, self.job_id, trial_ids, ACTIVE_TRIAL_STATES)
+            transitions.end(connection, self.job_id, [Ending(trial, "cancelled", reason) for trial in trials])
 
     def tested(self, trial_id: int, metrics: Mapping[str, float]) -> None:
         """Record a chosen trial's scores on the test split. The first ones count."""
-        with self._writing() as session:
-            trial = session.get_one(TrialRow, trial_id)
-            if trial.test is None:
-                trial.test = dict(metrics)
-                self._tell(session, "trial_tested", trial.stage_id, trial_id)
+        with self._writing() as connection:
+            [trial] = transitions.find(connection, self.job_id, [trial_id], ("finished", "recalled"))
+            scored = (
+                update(_TRIALS)
+                .where(_TRIALS.c.id == trial_id, _TRIALS.c.test.is_(None))
+                .values(test=dict(metrics))
+            )
+            if connection.execute(scored).rowcount:
+                transitions.notify(connection, self.job_id, "trial_tested", [(trial.stage_id, trial_id)])
 
     def add_artifacts(self, artifacts: Sequence[NewArtifact]) -> None:
         """Record files of the job itself. A kind recorded before is replaced."""
-        with self._writing() as session:
-            kinds = [artifact.kind for artifact in artifacts]
-            for row in session.scalars(
-                select(ArtifactRow).where(
+        with self._writing() as connection:
+            connection.execute(
+                delete(table_of(ArtifactRow)).where(
                     ArtifactRow.job_id == self.job_id,
                     ArtifactRow.trial_id.is_(None),
-                    ArtifactRow.kind.in_(kinds),
+                    ArtifactRow.kind.in_([made.kind for made in artifacts]),
                 )
-            ):
-                session.delete(row)
-            self._add_artifacts(session, artifacts)
+            )
+            transitions.keep(connection, self.job_id, ((made.trial_id, made) for made in artifacts))
 
     # Inside one transaction -----------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self) -> Generator[Session]:
+    def _writing(self) -> Generator[Connection]:
         with writing(self.catalog.engine) as session:
-            token = session.scalar(
-                select(JobRow.lease_token).where(JobRow.id == self.job_id).with_for_update(read=True)
-            )
-            if token != self.token:
+            connection = session.connection()
+            # The row stays locked to the end, or a take-over could come between check and change.
+            row = connection.execute(_LEASE, {"job": self.job_id}).one_or_none()
+            if row is None or row.lease_token != self.token or row.lease_owner is None:
+                held = "nobody" if row is None or row.lease_owner is None else row.lease_owner
                 raise StaleLeaseError(
-                    f"job {self.job_id} now belongs to another driver (lease {token}, ours was {self.token}): "
-                    "this one stops"
+                    f"job {self.job_id} is no longer this driver's (it belongs to {held}): "
+                    "this driver stops, and writes nothing more"
                 )
-            yield session
+            yield connection
 
-    def _active(self, session: Session, trial_id: int) -> TrialRow:
-        trial = session.get_one(TrialRow, trial_id)
-        if trial.state not in ACTIVE_TRIAL_STATES:
-            raise CatalogError(
-                f"trial {trial.number} (id {trial_id}) is {trial.state} already: a later result doesn't count"
-            )
-        return trial
+    def _running(self, connection: Connection, trial_ids: Sequence[int]) -> list[Trial]:
+        return transitions.find(connection, self.job_id, trial_ids, ("running",))
 
-    def _end(self, session: Session, trial: TrialRow, state: str, reason: str) -> None:
-        trial.state, trial.reason, trial.ended_at, trial.waits_for = state, reason, utc(), None
-        session.add(EventRow(stage_id=trial.stage_id, trial_id=trial.id, kind="tell"))
-        self._tell(session, "trial_ended", trial.stage_id, trial.id)
+    def _job(self) -> Any:
+        return update(_JOBS).where(_JOBS.c.id == self.job_id)
 
-    def _end_attempt(
-        self, session: Session, trial: TrialRow, state: str, error: Json | None = None, node: str = ""
-    ) -> None:
-        session.execute(
-            update(AttemptRow)
-            .where(
-                AttemptRow.trial_id == trial.id,
-                AttemptRow.number == trial.attempts,
-                AttemptRow.state == "running",
-            )
-            .values(state=state, error=error, node=node, ended_at=utc())
-        )
-
-    def _report(self, session: Session, trial_id: int, reports: Sequence[Report]) -> None:
-        if not reports:
-            return
-        steps = [report.step for report in reports]
-        known = set(
-            session.scalars(
-                select(ReportRow.step).where(ReportRow.trial_id == trial_id, ReportRow.step.in_(steps))
-            )
-        )
-        fresh: dict[int, Json] = {}
-        for report in reports:
-            if report.step not in known:
-                row = {
-                    "trial_id": trial_id,
-                    "step": report.step,
-                    "metrics": dict(report.metrics),
-                    "at": report.at,
-                }
-                fresh.setdefault(report.step, row)
-        if fresh:
-            session.execute(insert(ReportRow), list(fresh.values()))
-
-    def _add_artifacts(self, session: Session, artifacts: Sequence[NewArtifact]) -> None:
-        for artifact in artifacts:
-            session.add(
-                ArtifactRow(
-                    job_id=self.job_id,
-                    trial_id=artifact.trial_id,
-                    kind=artifact.kind,
-                    uri=artifact.uri,
-                    sha256=artifact.sha256,
-                    size=artifact.size,
-                    created_at=utc(),
-                )
-            )
-
-    def _context_of(self, session: Session, stage_id: int) -> Mapping[int, str]:
+    def _context(self, connection: Connection, stage_id: int) -> str:
+        """The stage's recall context; an error if the stage isn't this job's."""
         if stage_id not in self._contexts:
-            self._contexts[stage_id] = session.get_one(StageRow, stage_id).context
-        return self._contexts
+            context = connection.scalar(
+                select(StageRow.context).where(StageRow.id == stage_id, StageRow.job_id == self.job_id)
+            )
+            if context is None:
+                raise CatalogError(f"job {self.job_id} has no stage of id {stage_id}")
+            self._contexts[stage_id] = context
+        return self._contexts[stage_id]
 
-    def _tell(
-        self, session: Session, kind: str, stage_id: int | None = None, trial_id: int | None = None
-    ) -> None:
-        session.add(
-            OutboxRow(job_id=self.job_id, kind=kind, stage_id=stage_id, trial_id=trial_id, created_at=utc())
+
+def _stage(stage_id: int) -> Any:
+    return update(_STAGES).where(_STAGES.c.id == stage_id)
+
+
+def _insert(
+    connection: Connection, stage_id: int, context: str, proposals: Sequence[Proposal]
+) -> list[Trial]:
+    now = transitions.clock()
+    rows: list[Json] = [
+        {
+            "stage_id": stage_id,
+            "number": proposal.number,
+            "state": "queued",
+            "candidate": dict(proposal.candidate),
+            "digest": proposal.candidate.digest,
+            "seed": proposal.seed,
+            "metrics": {},
+            "values": dict(proposal.values),
+            "keys": [[key.tier, key.digest] for key in proposal.keys],
+            "timings": dict(proposal.timings),
+            "created_at": now,
+        }
+        for proposal in proposals
+    ]
+    ids = {row.number: row.id for row in connection.execute(_INSERT_TRIALS, rows)}
+    trials = [
+        Trial(
+            ids[proposal.number],
+            stage_id,
+            "",
+            context,
+            proposal.number,
+            "queued",
+            0,
+            proposal.keys,
+            dict(proposal.values),
+            dict(proposal.timings),
+        )
+        for proposal in proposals
+    ]
+    transitions.log(connection, "ask", [(stage_id, trial.id) for trial in trials])
+    return trials
+
+
+def _answered(trial: Trial, decision: Recall | Infeasible) -> Ending:
+    if isinstance(decision, Infeasible):
+        return Ending(trial, "infeasible", decision.reason)
+    return Ending(
+        trial,
+        "recalled",
+        decision.reason,
+        decision.metrics,
+        decision.values,
+        recalled_from=decision.source_id,
+    )
+
+
+def _refuse_open_trials(connection: Connection, stage_id: int) -> None:
+    numbers = connection.scalars(
+        select(TrialRow.number).where(TrialRow.stage_id == stage_id, TrialRow.state.in_(ACTIVE_TRIAL_STATES))
+    ).all()
+    if numbers:
+        shown = ", ".join(map(str, sorted(numbers)[:5]))
+        raise CatalogError(
+            f"stage {stage_id} can't be finished: {len(numbers)} of its trials aren't over ({shown})"
         )
 
 
-def interrupt_trial(session: Session, trial: TrialRow, reason: str) -> None:
-    """Put a running trial back in the queue; its attempt counts as interrupted."""
-    session.execute(
-        update(AttemptRow)
-        .where(AttemptRow.trial_id == trial.id, AttemptRow.state == "running")
-        .values(state="interrupted", error=None, ended_at=utc())
-    )
-    trial.state, trial.reason, trial.waits_for = "queued", reason, None
+def _known_state(what: str, state: str, states: Sequence[str]) -> None:
+    if state not in states:
+        raise CatalogError(f"{state!r} is no state of a {what}. {near_misses(state, states)}")

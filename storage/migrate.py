@@ -48,14 +48,18 @@ def prepare(engine: Engine, *, create: bool) -> None:
             "back it up, and run `orchestrate db upgrade`"
         )
     else:
-        raise CatalogError(
-            f"the catalog's tables are of revision {revision}, this version knows {HEAD}: "
-            "install a newer Orchestrate"
-        )
+        raise CatalogError(_too_new(revision))
 
 
 def upgrade(engine: Engine) -> str:
-    """Bring the tables to this version's revision, and return it. Safe when several try at once."""
+    """Bring the tables to this version's revision, and return it. Safe when several try at once.
+
+    Raises:
+        CatalogError: they are of a newer one already.
+    """
+    revision = current(engine)
+    if revision is not None and revision > HEAD:
+        raise CatalogError(_too_new(revision))
     from alembic import command
     from alembic.config import Config
 
@@ -70,3 +74,10 @@ def upgrade(engine: Engine) -> str:
         attributes["connection"] = connection
         command.upgrade(config, "head")
     return HEAD
+
+
+def _too_new(revision: str) -> str:
+    return (
+        f"the catalog's tables are of revision {revision}, this version knows {HEAD}: "
+        "install a newer Orchestrate"
+    )

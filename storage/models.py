@@ -7,7 +7,7 @@ in seconds of the database's clock. JSON columns hold plain data, never anything
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from sqlalchemy import (
     JSON,
@@ -39,25 +39,37 @@ Json = dict[str, Any]
 
 
 class Utc(TypeDecorator[datetime]):
-    """An aware UTC time on every database (SQLite forgets the zone)."""
+    """A moment: aware on its way in, UTC on its way out (SQLite forgets the zone)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn it to UTC."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"the time {value} has no zone")
+        return value and value.astimezone(UTC)
+
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the zone back."""
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class SafeText(TypeDecorator[str]):
-    """Text from anywhere: PostgreSQL keeps no NUL characters, so they are written out."""
+    """Text from anywhere, such as a user's exception: what PostgreSQL doesn't keep (NUL) or UTF-8 has no
+    bytes for (lone surrogates) is written out as an escape.
+    """
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Write NULs as the two characters that stand for them."""
-        return value.replace("\0", "\\0") if value is not None else None
+        """Write out what can't be kept."""
+        if value is None:
+            return None
+        return value.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 class Base(DeclarativeBase):
@@ -72,7 +84,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map: ClassVar[dict[Any, Any]] = {
-        Json: JSON(),
+        Json: JSON(none_as_null=True),
         list[Any]: JSON(),
         datetime: Utc(),
         float: Float(53),
@@ -284,8 +296,8 @@ class MirrorRow(Base):
     mirror_id: Mapped[str] = mapped_column(String(100))
 
 
-def table_of(row: type[Base]) -> Table:
+def table_of(row: type[Base]) -> Table[Any]:
     """The table of a row class, for statements that bypass the object mapper."""
     table = row.__table__
     assert isinstance(table, Table)
-    return table
+    return cast("Table[Any]", table)

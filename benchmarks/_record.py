@@ -1,0 +1,189 @@
+"""What every benchmark shares: its arguments, its records, and how they are shown and written.
+
+A record is one claim with the number that supports or refutes it, and the peers' numbers from the
+same run. `report.py` turns the written records into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+Size = Literal["smoke", "default", "full"]
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("orchestrate-automl", "ray", "optuna", "mlflow", "sqlalchemy", "numpy", "moocore", "torch")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One claim, measured.
+
+    `holds` is None where there is no goal: a number that is only shown. `spread` is the interquartile
+    range of `value` over `seeds` repetitions. `peers` were measured in the same run, in the same unit.
+    """
+
+    claim: str
+    metric: str
+    value: float
+    spread: tuple[float, float]
+    seeds: int
+    peers: Mapping[str, float] = field(default_factory=dict[str, float])
+    goal: str = ""
+    holds: bool | None = None
+    note: str = ""
+    """What else was found, in few words: an interval, a p-value."""
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Whatever a reader may want to check: the single measurements."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a benchmark script, as its command line asked for it."""
+
+    name: str
+    size: Size
+    seeds: int
+    json: Path | None
+    only: tuple[str, ...]
+    """Parts named on the command line; empty where none are: what its size says."""
+    started_at: float
+
+    @classmethod
+    def from_command_line(
+        cls, file: str, description: str | None, seeds: Mapping[Size, int], parts: Sequence[str] = ()
+    ) -> Run:
+        """Parse the arguments that all benchmarks take.
+
+        `seeds` says how many repetitions each size has; `parts` what `--only` may name.
+        """
+        parser = argparse.ArgumentParser(
+            prog=Path(file).name,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        size = parser.add_mutually_exclusive_group()
+        size.add_argument("--full", action="store_true", help="all settings and seeds; may take hours")
+        size.add_argument("--smoke", action="store_true", help="seconds; whether it runs, not what it finds")
+        parser.add_argument("--seeds", type=_positive, metavar="N", help="repetitions")
+        parser.add_argument(
+            "--json",
+            type=Path,
+            metavar="PATH",
+            help="where to write the records (by default benchmarks/results/; with --smoke nowhere)",
+        )
+        if parts:
+            parser.add_argument("--only", nargs="+", choices=parts, metavar="PART", help=", ".join(parts))
+        given = parser.parse_args()
+        chosen: Size = "full" if given.full else "smoke" if given.smoke else "default"
+        name = Path(file).stem
+        path = given.json or (None if chosen == "smoke" else RESULTS / f"{name}.json")
+        only = tuple(getattr(given, "only", None) or ())
+        return cls(name, chosen, given.seeds or seeds[chosen], path, only, time.time())
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Show the records and write them as JSON, with command, versions and duration."""
+        Console(width=None if sys.stdout.isatty() else 150).print(as_table(self.name, records))
+        if self.json is None:
+            return
+        common = {
+            "command": self._command(),
+            "versions": versions(),
+            "seconds": round(time.time() - self.started_at, 1),
+        }
+        data = [{**asdict(record), **common} for record in records]
+        self.json.parent.mkdir(parents=True, exist_ok=True)
+        self.json.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _command(self) -> str:
+        """The command to run it again, without where this run wrote to."""
+        given = iter(sys.argv[1:])
+        kept: list[str] = []
+        for argument in given:
+            if argument == "--json":
+                next(given, None)
+            elif not argument.startswith("--json="):
+                kept.append(argument)
+        return shlex.join(["python", f"benchmarks/{self.name}.py", *kept])
+
+
+HEADINGS = ("claim", "metric", "value", "quartiles", "n")
+
+
+def rows(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Lay records out, each peer in a column of its own: headings, and a row a record."""
+    peers = list(dict.fromkeys(name for record in records for name in record.peers))
+    return [*HEADINGS, *peers, "goal", "found"], [
+        [
+            record.claim,
+            record.metric,
+            number(record.value),
+            " to ".join(map(number, record.spread)),
+            str(record.seeds),
+            *(number(record.peers[name]) if name in record.peers else "" for name in peers),
+            record.goal,
+            "; ".join(filter(None, (verdict(record.holds), record.note))),
+        ]
+        for record in records
+    ]
+
+
+def as_table(title: str, records: Sequence[Record]) -> Table:
+    """Make the table for the terminal."""
+    headings, lines = rows(records)
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def number(value: float) -> str:
+    """Write a number to three significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def verdict(holds: bool | None) -> str:
+    """Say in a word whether a claim holds."""
+    return {True: "holds", False: "does not hold", None: ""}[holds]
+
+
+def versions() -> dict[str, str]:
+    """Packages, Python and machine that the numbers depend on."""
+    found = {"python": platform.python_version(), "machine": machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """Processor and number of cores that this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{cores} cores of {model or platform.machine()}"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

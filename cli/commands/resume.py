@@ -1,0 +1,52 @@
+"""`orchestrate resume`: runs an unfinished job on."""
+
+from __future__ import annotations
+
+import typer
+
+from .. import options as opt
+
+EXAMPLES = """
+    orchestrate resume quickstart-x7k2mp
+    orchestrate resume quickstart --address auto
+"""
+
+
+def resume(
+    job: opt.JobRef,
+    without: opt.Without = None,
+    catalog: opt.CatalogUrl = None,
+    tracking: opt.TrackingUri = None,
+    address: opt.RayAddress = None,
+    cpus: opt.Cpus = None,
+    no_lineage: opt.NoLineage = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Continue a job that was interrupted, paused, failed, or whose driver died.
+
+    Finished trials stay finished; interrupted ones go on from their last checkpoint. A driver that
+    was killed holds its job for up to 30 seconds more.
+    """
+    from ...core.registry import Registry
+    from ...scheduler import driver
+    from ...scheduler.cluster import import_from_here
+    from ..jobs import opened
+    from ..running import run
+
+    import_from_here()
+    settings = opt.settings(
+        catalog=catalog,
+        tracking=tracking,
+        address=address,
+        cpus=cpus,
+        without=without,
+        lineage=not no_lineage,
+    )
+    with opened(settings) as store:
+        job_id = store.job(job).id
+    registry = Registry.discover(settings.without)
+    code = run(
+        lambda: driver.resume(job_id, settings, registry), registry, settings, as_json=as_json, quiet=quiet
+    )
+    raise typer.Exit(code)

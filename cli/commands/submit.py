@@ -1,0 +1,64 @@
+"""`orchestrate submit`: runs a job file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import options as opt
+
+EXAMPLES = """
+    orchestrate submit examples/quickstart.yaml
+    orchestrate submit job.yaml --dry-run
+    orchestrate submit job.yaml --set seed=3 --set stages.search.trials=200
+    orchestrate submit job.yaml --catalog postgresql://me@db/runs --tracking http://mlflow:5000 --address auto
+    JOB=$(orchestrate submit job.yaml --quiet)
+"""
+
+
+def submit(
+    file: opt.JobFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan only, like `plan`.")] = False,
+    overrides: opt.Overrides = None,
+    without: opt.Without = None,
+    catalog: opt.CatalogUrl = None,
+    tracking: opt.TrackingUri = None,
+    address: opt.RayAddress = None,
+    cpus: opt.Cpus = None,
+    no_lineage: opt.NoLineage = False,
+    quiet: opt.Quiet = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Run a job file to its end, and show what came out.
+
+    The file is checked as a whole before anything is created. Ctrl-C ends the run cleanly, and
+    `orchestrate resume` continues it. Exit codes: 0 finished, 1 failed or cancelled, 2 a mistake in
+    the file, 130 interrupted.
+    """
+    from ...core.job import load
+    from ...core.registry import Registry
+    from ...scheduler.cluster import import_from_here
+
+    import_from_here()
+    settings = opt.settings(
+        catalog=catalog,
+        tracking=tracking,
+        address=address,
+        cpus=cpus,
+        without=without,
+        lineage=not no_lineage,
+    )
+    job = load(file, Registry.discover(settings.without), overrides or ())
+    if dry_run:
+        from .plan import show_plan
+
+        raise typer.Exit(0 if show_plan(job, settings, as_json=as_json) else 1)
+    from ...scheduler import driver
+    from ..running import run
+
+    text = file.read_text(encoding="utf-8")
+    code = run(
+        lambda: driver.submit(job, text, settings), job.registry, settings, as_json=as_json, quiet=quiet
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,326 @@
+"""What MLflow is told of a job, a stage and a trial: params, metrics, tags, tables and notes. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from ...core.candidate import canonical_json
+from ..models import TERMINAL_TRIAL_STATES, ArtifactRow, AttemptRow, JobRow, ReportRow, StageRow, TrialRow
+from ..report.facts import JobFacts, Progress, StageFacts
+from ..report.markdown import result, stages, summary
+from .client import LONGEST_TAG, NOTE, DatasetRef, Point, Status
+from .links import artifact_url, model_url, run_url
+
+NOTED = 10  # rows of the front in the job's note
+COLUMNS = 40  # choices that get columns of their own in the table of trials
+
+STATUS: Mapping[str, Status] = {
+    "created": "SCHEDULED",
+    "queued": "SCHEDULED",
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "recalled": "FINISHED",
+    "pruned": "FINISHED",  # a decision, not a failure; the tag `orchestrate.state` tells
+    "infeasible": "KILLED",
+    "failed": "FAILED",
+    "lost": "FAILED",
+    "cancelled": "KILLED",
+    "interrupted": "KILLED",
+    "paused": "KILLED",
+}
+
+
+def ms(at: datetime) -> int:
+    """Milliseconds since 1970."""
+    return int(at.timestamp() * 1000)
+
+
+# Names that MLflow shows and by which runs are found again ------------------------------------------
+
+
+def entity_of(job_id: str, stage: str | None = None, number: int | None = None) -> str:
+    """The tag by which a run is found: job, job/stage, job/stage/number."""
+    return "/".join(str(part) for part in (job_id, stage, number) if part is not None)
+
+
+# Job ------------------------------------------------------------------------------------------------
+
+
+def job_params(job: JobRow) -> dict[str, object]:
+    """The job file, flat: `stages.search.trials`, `task.name`."""
+    return flat(job.spec)
+
+
+def job_tags(job: JobRow) -> dict[str, str]:
+    """Who, where, by what: plugins, versions, code, seed."""
+    known = job.provenance
+    tags = {
+        "orchestrate.state": job.state,
+        "orchestrate.reason": job.reason,
+        "orchestrate.seed": str(job.seed),
+        **{f"orchestrate.package.{name}": version for name, version in known.get("packages", {}).items()},
+        **{f"orchestrate.{key}": str(known.get(key, "")) for key in ("python", "platform", "host")},
+        "orchestrate.command": " ".join(map(str, known.get("command", []))),
+        **{f"orchestrate.plugin.{name}": origin for name, origin in known.get("plugins", {}).items()},
+        **{str(name): str(value) for name, value in job.spec.get("lineage", {}).get("tags", {}).items()},
+    }
+    if task := known.get("task"):
+        tags["orchestrate.data"] = f"{task['name']} {task['digest']}"
+    return {name: value for name, value in tags.items() if value}
+
+
+def origin_tags(job: JobRow) -> dict[str, str]:
+    """What MLflow itself shows of a run's origin."""
+    commit = str(job.provenance.get("git_commit", "")).removesuffix("+")
+    tags = {
+        "mlflow.user": str(job.provenance.get("user", "")),
+        "mlflow.source.name": "orchestrate",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def model_name(job: str, stage: str, number: int) -> str:
+    """A logged model's name, without the characters that MLflow refuses there."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", f"{job}-{stage}-{number}")
+
+
+def datasets(job: JobRow, *, tested: bool = False) -> list[DatasetRef]:
+    """The job's data, one entry a split: MLflow keeps one context for a name and digest."""
+    task = job.provenance.get("task")
+    if not task:
+        return []
+    plugin = job.provenance.get("plugins", {}).get(f"task:{task['name']}", "")
+    source = {"task": task["name"], "options": task.get("options", {}), "plugin": plugin}
+    profile = {"input": task["input"], "classes": task["classes"]}
+    name, digest = task["name"], task["digest"]
+    found = [
+        DatasetRef(name, digest, source, "training", profile),
+        DatasetRef(f"{name}-validation", digest, source, "validation", profile),
+    ]
+    return [*found, DatasetRef(f"{name}-test", digest, source, "test", profile)] if tested else found
+
+
+def progress_points(steps: Sequence[Progress]) -> list[Point]:
+    """`hypervolume` and `best/GOAL` over the number of scored trials, where they change and at the end."""
+    last: dict[str, float] = {}
+    points: list[Point] = []
+    for step in steps:
+        values = {f"best/{name}": value for name, value in step.best.items()}
+        if step.hypervolume is not None and step.best:
+            values["hypervolume"] = step.hypervolume
+        for name, value in values.items():
+            if last.get(name) != value or step is steps[-1]:
+                points.append(Point(name, value, step.count, ms(step.at)))
+        last.update(values)
+    return points
+
+
+def count_points(trials: Sequence[TrialRow], at: datetime) -> list[Point]:
+    """`trials/STATE` for each state that occurs."""
+    states = [trial.state for trial in trials]
+    return [
+        Point(f"trials/{state}", states.count(state), 0, ms(at))
+        for state in TERMINAL_TRIAL_STATES
+        if state in states
+    ]
+
+
+# Stage ----------------------------------------------------------------------------------------------
+
+
+def stage_params(job: JobRow, stage: StageRow) -> dict[str, object]:
+    """The stage's section of the job file, flat."""
+    return {name: value for name, value in flat(_section(job, stage)).items() if name != "name"}
+
+
+def stage_tags(job: JobRow, stage: StageRow) -> dict[str, str]:
+    """The stage's state and its plugins' versions."""
+    tags = {
+        "orchestrate.stage": stage.name,
+        "orchestrate.state": stage.state,
+        "orchestrate.reason": stage.reason,
+        "orchestrate.recall_context": stage.context,
+        "orchestrate.seed": str(job.seed),
+        **stage_plugins(job, stage),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def stage_plugins(job: JobRow, stage: StageRow) -> dict[str, str]:
+    """The plugins that run in a stage, with their versions."""
+    section = _section(job, stage)
+    used = [("program", section.get("program")), ("sampler", section.get("sampler"))]
+    used += [("space", section.get("space") or job.spec.get("space")), ("fingerprint", section.get("recall"))]
+    return {f"orchestrate.{kind}": plugin_label(job, kind, plugin["name"]) for kind, plugin in used if plugin}
+
+
+def trials_table(stage: StageFacts, run_ids: Mapping[int, str]) -> tuple[list[str], list[list[object]]]:
+    """Every trial of a stage as a row: those without a run of their own are found here."""
+    choices = list(dict.fromkeys(name for trial in stage.trials for name in trial.candidate))
+    goals = list(dict.fromkeys(name for trial in stage.trials for name in trial.values))
+    spread = len(choices) <= COLUMNS
+    columns = ["trial", "state", *goals, *(choices if spread else ["candidate"])]
+    columns += ["digest", "recalled from", "run", "reason"]
+    rows: list[list[object]] = []
+    for trial in stage.trials:
+        drawn = (
+            [trial.candidate.get(name) for name in choices] if spread else [canonical_json(trial.candidate)]
+        )
+        values = [trial.values.get(name) for name in goals]
+        end = [trial.digest, trial.recalled_from, run_ids.get(trial.id), trial.reason]
+        rows.append([trial.number, trial.state, *values, *drawn, *end])
+    return columns, rows
+
+
+# Trial ----------------------------------------------------------------------------------------------
+
+
+def trial_tags(trial: TrialRow, files: Sequence[ArtifactRow]) -> dict[str, str]:
+    """What a trial is known by, how it ended, and where its files are."""
+    tags = {
+        "orchestrate.state": trial.state,
+        "orchestrate.reason": trial.reason,
+        "orchestrate.digest": trial.digest,
+        "orchestrate.seed": str(trial.seed),
+        "orchestrate.attempts": str(trial.attempts),
+        **{f"orchestrate.fingerprint.{tier}": str(key) for tier, key in trial.keys},
+        **{f"orchestrate.file.{file.kind}": f"{file.uri} sha256:{file.sha256}" for file in files},
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def trial_points(trial: TrialRow, reports: Sequence[ReportRow]) -> list[Point]:
+    """Metrics by step, the final ones, `objective/GOAL`, `test/METRIC` and `seconds/PART`."""
+    points = [
+        Point(name, value, report.step, ms(report.at))
+        for report in reports
+        for name, value in report.metrics.items()
+    ]
+    if trial.ended_at is None:
+        return points
+    end = ms(trial.ended_at)
+    last = reports[-1] if reports else None
+    step = last.step if last else 0
+    final = {
+        name: value
+        for name, value in trial.metrics.items()
+        if last is None or last.metrics.get(name) != value
+    }
+    points += [Point(name, value, step, end) for name, value in final.items()]
+    points += [Point(f"objective/{name}", value, 0, end) for name, value in trial.values.items()]
+    points += [Point(f"test/{name}", value, 0, end) for name, value in (trial.test or {}).items()]
+    points += [Point(f"seconds/{name}", value, 0, end) for name, value in trial.timings.items()]
+    return points
+
+
+def attempts_note(attempts: Sequence[AttemptRow]) -> dict[str, str]:
+    """What went wrong in a trial, attempt by attempt, as the run's note."""
+    lines: list[str] = []
+    for attempt in attempts:
+        if not attempt.error:
+            continue
+        error = attempt.error
+        lines += [
+            f"**Attempt {attempt.number} {attempt.state}**"
+            + (f" on {attempt.node}" if attempt.node else "")
+            + f": {error.get('type', '')}: {error.get('message', '')}",
+            "",
+        ]
+        if error.get("traceback"):
+            # The end of a traceback says most.
+            lines += ["```", str(error["traceback"]).replace("```", "'''")[-3000:], "```", ""]
+    return {NOTE: "\n".join(lines)[: LONGEST_TAG - 1]} if lines else {}
+
+
+# Notes ----------------------------------------------------------------------------------------------
+
+
+def job_note(facts: JobFacts, experiment_id: str, runs: Mapping[str, str], models: Mapping[int, str]) -> str:
+    """A short report as the note of the job's run, with links that work inside MLflow's UI.
+
+    Args:
+        facts: the job.
+        experiment_id: its experiment.
+        runs: run ids by entity.
+        models: logged models' ids by the catalog's trial ids.
+    """
+    job_id = facts.row.id
+    run_id = runs[entity_of(job_id)]
+
+    def of_stage(stage: StageFacts) -> str:
+        found = runs.get(entity_of(job_id, stage.name))
+        return f"[{stage.name}]({run_url('', experiment_id, found)})" if found else stage.name
+
+    def of_trial(trial: TrialRow) -> str:
+        assert facts.answer is not None
+        found = runs.get(entity_of(job_id, facts.answer.name, trial.number))
+        label = f"[{trial.number}]({run_url('', experiment_id, found)})" if found else str(trial.number)
+        model = models.get(trial.id)
+        return f"{label}, [model]({model_url('', experiment_id, model)})" if model else label
+
+    listed = [
+        f"[{file.kind.removeprefix('report/')}]({artifact_url('', experiment_id, run_id, file.kind)})"
+        for file in facts.artifacts.get(None, ())
+        if file.kind.startswith("report/")
+    ]
+    for shown in (NOTED, 3, 0):  # as much as fits
+        lines = [summary(facts), "", *result(facts, shown, of_trial), "", *stages(facts, of_stage), ""]
+        lines += [f"Report: {' · '.join(listed)}"] if listed else []
+        note = "\n".join(lines)
+        if len(note) < LONGEST_TAG:
+            return note
+    return summary(facts)[: LONGEST_TAG - 1]
+
+
+def linked_report(text: str, experiment_id: str, run_id: str) -> str:
+    """The report as MLflow can show it: it shows no pictures in Markdown, so they become links."""
+    lines = text.split("\n")
+    for index, line in enumerate(lines):
+        if line.startswith("![") and line.endswith(")"):
+            title, _, name = line[2:-1].partition("](")
+            lines[index] = f"[{title}]({artifact_url('', experiment_id, run_id, f'report/{name}')})"
+    return "\n".join(lines)
+
+
+# Parts ----------------------------------------------------------------------------------------------
+
+
+def _section(job: JobRow, stage: StageRow) -> dict[str, Any]:
+    return next(known for known in job.spec["stages"] if known["name"] == stage.name)
+
+
+def plugin_label(job: JobRow, kind: str, name: str) -> str:
+    """A plugin's name with its distribution and version."""
+    origin = job.provenance.get("plugins", {}).get(f"{kind}:{name}", "")
+    return f"{name} ({origin})" if origin else name
+
+
+def flat(data: Any, prefix: str = "") -> dict[str, object]:
+    """Nested JSON data as one level of dotted names; list entries by their `name` where they have one."""
+    if data and isinstance(data, dict):
+        pairs = list(cast("dict[str, Any]", data).items())
+    elif isinstance(data, list) and any(isinstance(item, dict) for item in cast("list[Any]", data)):
+        pairs = [(_name(item, index), item) for index, item in enumerate(cast("list[Any]", data))]
+    else:
+        return {prefix: data if isinstance(data, str) else json.dumps(data, sort_keys=True)} if prefix else {}
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        for path, leaf in flat(value, f"{prefix}.{name}" if prefix else name).items():
+            unique, count = path, 2
+            while unique in found:  # two entries of one name
+                unique, count = f"{path}#{count}", count + 1
+            found[unique] = leaf
+    return found
+
+
+def _name(item: Any, index: int) -> str:
+    if not isinstance(item, dict):
+        return str(index)
+    known = cast("dict[str, Any]", item)
+    return str(known.get("label") or known.get("metric") or known.get("name") or index)
