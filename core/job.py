@@ -141,7 +141,7 @@ class _Resolver:
                 "a job file is a map with at least `name` and `stages`; see `orchestrate schema`",
                 file=self.document.file,
             )
-        spec = self._parse(data)
+        spec = self._parse(cast("dict[str, Any]", data))
         if spec is None:
             self._plugins_of_broken(cast("dict[str, Any]", data))
             self._raise()

@@ -18,7 +18,6 @@ from ..core.errors import ClusterError, SpecError
 from ..core.job import Job, Stage
 from .settings import Settings
 
-
 log = logging.getLogger(__name__)
 
 
@@ -95,8 +94,8 @@ def check_fit(job: Job, capacity: Capacity) -> None:
                 asked = f"{count} workers of {wanted:g} {name} each" if count > 1 else f"{wanted:g} {name}"
                 raise SpecError(
                     f"stage {stage.spec.name!r}: a trial asks for {asked}, but the largest node has "
-                    f"{node:g} and the cluster {total:g}. Lower `resources: {{{name}: …}}` or `workers: {{count: …}}`, "
-                    "or take a larger cluster (--address)"
+                    f"{node:g} and the cluster {total:g}. Lower `resources: {{{name}: …}}` or "
+                    "`workers: {count: …}`, or take a larger cluster (--address)"
                 )
 
 
@@ -135,7 +134,8 @@ def connect(settings: Settings) -> None:
 
 def _hush() -> None:
     """Ray prints each worker's death, and a notice on its tokens, into the terminal; here a lost trial
-    is recorded with its cause."""
+    is recorded with its cause.
+    """
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     from ray._private import worker
 

@@ -168,7 +168,7 @@ class _Memory:
                     return self._recall(question, row)
         for key in question.keys:
             claim = self._claims.get(key.digest)
-            if claim is not None and claim.alive and claim.trial_id != question.trial_id:
+            if claim is not None and claim.alive:
                 reason = f"trial id {claim.trial_id} of job {claim.job_id} runs the same"
                 return Wait(question.trial_id, claim.trial_id, reason)
         for key in question.keys:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
 from orchestrate.cli.main import app
 from orchestrate.core import Candidate, Key
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft, Launch, Ledger, Proposal, RecallPolicy, Report, Result
-from typer.testing import CliRunner
 
 GOALS = [
     {"name": "accuracy", "direction": "maximize", "minimum": None, "maximum": None, "reference": None},
@@ -23,9 +24,7 @@ SPEC: dict[str, Any] = {
     "name": "made",
     "space": {"name": "nasbench201"},
     "objectives": [{"name": "accuracy"}, {"name": "flops"}],
-    "stages": [
-        {"name": "search", "program": {"name": "train"}, "sampler": {"name": "random"}, "trials": 6}
-    ],
+    "stages": [{"name": "search", "program": {"name": "train"}, "sampler": {"name": "random"}, "trials": 6}],
     "seed": 3,
 }
 POLICY = RecallPolicy("context", "catalog", frozenset({"accuracy", "flops"}))

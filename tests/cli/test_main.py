@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import typer
+
 from orchestrate.cli.front import PluginCommand, plugin_commands
 from orchestrate.cli.main import app
-
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,9 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 def test_every_command_and_option_is_documented() -> None:
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^#{2,3} `orchestrate ?([^`]*)`\n(.*?)(?=^#{1,3} |\Z)", page, re.S | re.M))
+    sections = dict(
+        re.findall(r"^#{2,3} `orchestrate ?([^`]*)`\n(.*?)(?=^#{1,3} |\Z)", page, re.DOTALL | re.MULTILINE)
+    )
     for path, command in ALL.items():
         section = sections.get(" ".join(path))
         assert section is not None, f"docs/cli.md has no section for orchestrate {' '.join(path)}"
@@ -114,11 +116,15 @@ def test_a_mistake_is_explained_and_exits_with_2(run: Run, arguments: list[str],
 
 
 def test_a_missing_catalog_exits_with_1_and_debug_shows_the_traceback() -> None:
-    plain = subprocess.run([sys.executable, "-c", MAIN, "status"], capture_output=True, text=True)
+    plain = subprocess.run(
+        [sys.executable, "-c", MAIN, "status"], capture_output=True, text=True, check=False
+    )
     assert plain.returncode == 1
     assert plain.stderr.startswith("Error: there is no catalog at ")
     assert plain.stderr.count("\n") == 1
-    debug = subprocess.run([sys.executable, "-c", MAIN, "status", "--debug"], capture_output=True, text=True)
+    debug = subprocess.run(
+        [sys.executable, "-c", MAIN, "status", "--debug"], capture_output=True, text=True, check=False
+    )
     assert debug.returncode == 1
     assert "Traceback" in debug.stderr
 
@@ -220,7 +226,9 @@ def complete(line: str) -> list[str]:
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split(" ")) - 1),
     }
-    ended = subprocess.run([sys.executable, "-c", MAIN], capture_output=True, text=True, env=environment)
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN], capture_output=True, text=True, env=environment, check=False
+    )
     return ended.stdout.split()
 
 

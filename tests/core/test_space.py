@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrate.core import (
@@ -85,6 +85,7 @@ def forests(real: bool, depth: int) -> st.SearchStrategy[Any]:
     return st.lists(nodes(real, depth), min_size=0 if depth < 2 else 1, max_size=2).map(renamed)
 
 
+@settings(deadline=None)
 @given(forests(real=True, depth=2), st.integers(0, 2**32))
 def test_a_candidate_replays_to_itself(tree: Any, seed: int) -> None:
     space = Programmed(tree)
@@ -100,20 +101,25 @@ def test_a_candidate_replays_to_itself(tree: Any, seed: int) -> None:
         replay(space, {**candidate, "extra": 1})
 
 
+@settings(max_examples=60, deadline=None)
 @given(forests(real=False, depth=2))
 def test_the_enumeration_is_complete_lexicographic_and_counted(tree: Any) -> None:
     space = Programmed(tree)
     ranks: list[tuple[int, ...]] = []
     listed: list[Candidate] = []
-    for candidate in itertools.islice(enumerate_candidates(space), 3000):
+    for candidate in itertools.islice(enumerate_candidates(space), LISTED):
         rank: list[int] = []
         space.generate(recording(candidate, rank))
         ranks.append(tuple(rank))
         listed.append(candidate)
     assert ranks == sorted(set(ranks))
     assert len(set(listed)) == len(listed)
-    if len(listed) < 3000:
+    if len(listed) < LISTED:
         assert space.size() == len(listed) == count(space)
+
+
+LISTED = 300
+"""Candidates of a random space that are looked at: some spaces have millions."""
 
 
 def recording(candidate: Candidate, rank: list[int]) -> Callable[[Choice], Any]:

@@ -110,7 +110,7 @@ def test_a_loop_of_aliases_is_refused() -> None:
         read("a: &a [*a]\n")
 
 
-@pytest.mark.parametrize("text", ["[" * 60 + "]" * 60, "[" * 5_000, "{a: " * 60 + "1" + "}" * 60])
+@pytest.mark.parametrize("text", ["[" * 60 + "]" * 60, "[" * 700, "{a: " * 60 + "1" + "}" * 60])
 def test_deep_nesting_is_refused(text: str) -> None:
     with pytest.raises(SpecError):
         read(text)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from orchestrate.core import resolve
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.driver import JobOutcome, submit
@@ -20,7 +21,9 @@ PARTS = "python:tests.scheduler.parts"
 Submit = Callable[..., tuple[JobOutcome, list[TrialRow]]]
 
 
-def job_data(program: str, trials: int = 6, *, space: str = "Square", job: Any = None, **stage: Any) -> dict[str, Any]:
+def job_data(
+    program: str, trials: int = 6, *, space: str = "Square", job: Any = None, **stage: Any
+) -> dict[str, Any]:
     """A one-stage job that minimises the program's `loss`."""
     name, _, options = program.partition(" ")
     made = {"name": f"{PARTS}:{name}", **(yaml.safe_load(options) if options else {})}

@@ -184,7 +184,7 @@ def sleepy(seconds: float) -> float:
     return seconds
 
 
-def deadly(die: bool) -> int:  # noqa: FBT001
+def deadly(die: bool) -> int:
     """Kill the worker, or not."""
     if die:
         os._exit(1)

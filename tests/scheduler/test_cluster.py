@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import ray
 import yaml
+from ray.cluster_utils import Cluster
+
 from orchestrate.core import TrialEvent, hookimpl, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.driver import submit
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
-from ray.cluster_utils import Cluster
-
 from tests.scheduler.conftest import job_data
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -40,7 +40,9 @@ def three_nodes() -> Iterator[Cluster]:
     os.environ["PYTHONPATH"] = before
 
 
-def run(cluster: Cluster, tmp_path: Path, data: dict[str, Any], *listeners: object) -> tuple[Any, list[Any], Catalog]:
+def run(
+    cluster: Cluster, tmp_path: Path, data: dict[str, Any], *listeners: object
+) -> tuple[Any, list[Any], Catalog]:
     settings = Settings(home=tmp_path / "home", address=cluster.address, lineage=False)
     job = resolve(data, Registry.discover())
     for listener in listeners:
@@ -62,7 +64,7 @@ def test_a_trials_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_
 def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:
     steps = tmp_path / "steps"
     steps.mkdir()
-    victim = list(three_nodes.worker_nodes)[0]
+    victim = next(iter(three_nodes.worker_nodes))
 
     class Killer:
         @hookimpl

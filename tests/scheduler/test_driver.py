@@ -12,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+
 from orchestrate.core import JobEvent, SpecError, StageEvent, TrialEvent, hookimpl
 from orchestrate.core.errors import JobBusyError
 from orchestrate.scheduler.driver import resume
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
-
 from tests.scheduler.conftest import PARTS, Submit, job_data
 
 pytestmark = pytest.mark.ray
@@ -235,7 +235,9 @@ def test_ctrl_c_leaves_a_job_that_resumes_to_the_same_end(
 
     whole = tmp_path / "whole"
     whole.mkdir()
-    _, uninterrupted = run_job(job_data(f"resumable {{folder: {whole}}}", 4, concurrency=1, sampler={"name": "tpe"}))
+    _, uninterrupted = run_job(
+        job_data(f"resumable {{folder: {whole}}}", 4, concurrency=1, sampler={"name": "tpe"})
+    )
     assert [(row.candidate, row.metrics) for row in rows] == [
         (row.candidate, row.metrics) for row in uninterrupted
     ]
@@ -289,7 +291,9 @@ def test_listeners_hear_everything_once_and_may_fail(run_job: Submit) -> None:
     ]
 
 
-def test_an_impossible_request_is_refused_before_anything_is_made(run_job: Submit, settings: Settings) -> None:
+def test_an_impossible_request_is_refused_before_anything_is_made(
+    run_job: Submit, settings: Settings
+) -> None:
     with pytest.raises(SpecError, match=r"'search': a trial asks for 4000 cpu.*Lower"):
         run_job(job_data("bowl", 2, resources={"cpu": 4000}))
     assert Catalog.open(settings.catalog_url).jobs() == []

@@ -7,16 +7,16 @@ import time
 from typing import Any
 
 import pytest
-from orchestrate.core import resolve
-from orchestrate.core.registry import Registry
-from orchestrate.scheduler import engine
-from orchestrate.scheduler.runtime import Remit
-from orchestrate.scheduler.trainable import Payload
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import MedianStoppingRule
 from ray.tune.utils.object_cache import _ObjectCache
 
+from orchestrate.core import resolve
+from orchestrate.core.registry import Registry
+from orchestrate.scheduler import engine
+from orchestrate.scheduler.runtime import Remit
+from orchestrate.scheduler.trainable import Payload
 from tests.scheduler import parts
 from tests.scheduler.conftest import job_data
 
@@ -64,7 +64,9 @@ class Script:
         return self.number, [{**order, "attempt": 1}]
 
     def exhausted(self) -> bool:
-        return not self.left and len([1 for kind, _ in self.heard if kind in ("ended", "lost")]) == self.number
+        return (
+            not self.left and len([1 for kind, _ in self.heard if kind in ("ended", "lost")]) == self.number
+        )
 
     def stopping(self) -> bool:
         return self.stop_at is not None and time.monotonic() > self.stop_at

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from orchestrate.core import SpecError, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.cluster import Capacity, check_fit, concurrency
 from orchestrate.scheduler.plan import plan
-
 from tests.scheduler.conftest import job_data
 
 TWO_CORES = Capacity(2, 0, 2, 0)
@@ -91,7 +91,7 @@ def test_concurrency_is_what_fits(
 def test_what_can_never_fit_is_refused() -> None:
     workers = {"count": 3, "strategy": {"name": "all-reduce"}}
     job = resolve(job_data("bowl", workers=workers), Registry.discover())
-    with pytest.raises(SpecError, match="3 workers of 1 cpu each.*the cluster 2"):
+    with pytest.raises(SpecError, match=r"3 workers of 1 cpu each.*the cluster 2"):
         check_fit(job, TWO_CORES)
     job = resolve(job_data("bowl", resources={"cpu": 3}), Registry.discover())
     with pytest.raises(SpecError, match="the largest node has 2 and the cluster 4"):

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from orchestrate.core import Candidate, Job, Observation, Sampler, SpaceExhausted, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.stage import StageRun, Taken
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft, Ledger, RecallPolicy
-
 from tests.scheduler.conftest import job_data
 
 
@@ -90,7 +90,13 @@ def drive(run: StageRun, width: int, seed: int, lose: float = 0.0, fail: float =
             else:
                 metrics = {"loss": float(ord(order["candidate"]["which"]))}
                 conclusions.append(
-                    {**conclusion, "state": "finished", "metrics": metrics, "values": metrics, "artifacts": []}
+                    {
+                        **conclusion,
+                        "state": "finished",
+                        "metrics": metrics,
+                        "values": metrics,
+                        "artifacts": [],
+                    }
                 )
         run.ended(number, conclusions)
     return ran
@@ -100,9 +106,7 @@ def letters(text: str) -> list[Candidate]:
     return [Candidate({"which": letter}) for letter in text]
 
 
-slow = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+slow = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @slow
@@ -116,7 +120,10 @@ def test_each_distinct_candidate_runs_once_and_every_ask_is_told(
     ran = drive(run, width, seed)
     assert ran == Counter(set(text))
     assert sorted(sampler.told) == list(range(len(text)))
-    assert all(told.values == {"loss": float(ord(letter))} for letter, told in zip(text, _ordered(sampler), strict=True))
+    assert all(
+        told.values == {"loss": float(ord(letter))}
+        for letter, told in zip(text, _ordered(sampler), strict=True)
+    )
     assert len(ledger.catalog.trials(ledger.job_id)) == len(text)
 
 
@@ -137,7 +144,9 @@ def test_whatever_is_lost_or_fails_every_trial_ends_once(
     rows = ledger.catalog.trials(ledger.job_id)
     assert [row.number for row in rows] == list(range(12))
     assert {row.state for row in rows} <= {"finished", "recalled", "failed", "lost"}
-    assert {number: told.outcome for number, told in sampler.told.items()} == {row.number: row.state for row in rows}
+    assert {number: told.outcome for number, told in sampler.told.items()} == {
+        row.number: row.state for row in rows
+    }
     for row in rows:
         ends = Counter(attempt.state for attempt in ledger.catalog.attempts(row.id))
         assert ends["running"] == 0
@@ -203,7 +212,15 @@ def test_restoring_queues_what_was_open_and_tells_the_rest(tmp_path: Path) -> No
 
     again = Recorder(letters("abcabc"))
     restored = StageRun(
-        job.stages[0], job, run.stage_id, ledger, again, None, ThreadPoolExecutor(1), lambda *_, **__: None, lambda _: {}
+        job.stages[0],
+        job,
+        run.stage_id,
+        ledger,
+        again,
+        None,
+        ThreadPoolExecutor(1),
+        lambda *_, **__: None,
+        lambda _: {},
     )
     again.start(job.stages[0].problem)
     restored.restore()

@@ -167,9 +167,7 @@ def test_a_mistake_is_named_in_the_job_file(tmp_path: Any, text: str, path: str,
     (problem,) = caught.value.problems
     assert problem.path == f"space.{path}"
     assert message in f"{problem.message} {problem.remedy}"
-    faulty = next(
-        number for number, line in enumerate(text.splitlines()) if line[0] == path.split(".")[1][0]
-    )
+    faulty = next(number for number, line in enumerate(text.splitlines()) if line[0] == path.split(".")[1][0])
     assert problem.line == 5 + faulty
 
 
