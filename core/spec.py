@@ -216,7 +216,7 @@ class JobSpec(Section):
     retry: RetrySpec = RetrySpec()
     time_budget: Duration | None = Field(default=None, description="For the whole job.")
     lineage: LineageSpec = LineageSpec()
-    seed: NonNegativeInt = 0
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Of everything random in the job.")
 
     @property
     def task_name(self) -> str:

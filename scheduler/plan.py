@@ -17,6 +17,7 @@ from ..core.space import Choice, Real
 from ..storage.artifacts import ArtifactStore
 from .cluster import Capacity, check_fit, concurrency, workers_of
 from .examine import Examination, examine
+from .provenance import used_plugins
 from .runtime import Remit
 from .trial import Place, TrialOrder, WorkerTrial, describe
 
@@ -84,7 +85,7 @@ def plan(job: Job, capacity: Capacity) -> Plan:
         job.spec.name,
         tuple(_stage(stage, job, capacity) for stage in job.stages),
         capacity,
-        tuple(_plugins(job)),
+        tuple(used_plugins(job)),
     )
 
 
@@ -160,14 +161,3 @@ def _uniform(stage: Stage) -> Any:
         return float(random.uniform(choice.low, choice.high))
 
     return pick
-
-
-def _plugins(job: Job) -> list[tuple[str, str, Source]]:
-    used: list[Any] = [*([job.task] if job.uses_task else []), *job.objectives]
-    for stage in job.stages:
-        used += [stage.space, stage.program, stage.sampler, stage.fingerprint, stage.strategy]
-    found: dict[tuple[str, str], Source] = {}
-    for plugin in used:
-        if plugin is not None and plugin.name != "none":
-            found[plugin.kind, plugin.name] = job.registry.get(plugin.kind, plugin.name).source
-    return [(kind, name, source) for (kind, name), source in found.items()]

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..core.job import Job
+from ..core.registry import Source
 
 PACKAGES = ("orchestrate-automl", "ray", "torch", "optuna", "mlflow", "numpy", "sqlalchemy")
 
@@ -24,8 +25,8 @@ def provenance(job: Job, without: Sequence[str]) -> dict[str, Any]:
         "goals": [asdict(goal) for goal in job.goals],
         "packages": versions(),
         "plugins": {
-            f"{entry.plugin.kind}:{entry.plugin.name}": f"{entry.source.distribution} {entry.source.version}"
-            for entry in job.registry
+            f"{kind}:{name}": f"{source.distribution} {source.version}"
+            for kind, name, source in used_plugins(job)
         },
         "without": list(without),
         "python": platform.python_version(),
@@ -34,6 +35,18 @@ def provenance(job: Job, without: Sequence[str]) -> dict[str, Any]:
         "user": _user(),
         "git_commit": git_commit(),
     }
+
+
+def used_plugins(job: Job) -> list[tuple[str, str, Source]]:
+    """Kind, name and source of every plugin that the job runs."""
+    used: list[Any] = [*([job.task] if job.uses_task else []), *job.objectives]
+    for stage in job.stages:
+        used += [stage.space, stage.program, stage.sampler, stage.fingerprint, stage.strategy]
+    found: dict[tuple[str, str], Source] = {}
+    for plugin in used:
+        if plugin is not None and plugin.name != "none":
+            found[plugin.kind, plugin.name] = job.registry.get(plugin.kind, plugin.name).source
+    return [(kind, name, source) for (kind, name), source in found.items()]
 
 
 def versions() -> dict[str, str]:
