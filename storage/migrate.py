@@ -10,7 +10,7 @@ from sqlalchemy import Engine, inspect, text
 
 from ..core.errors import CatalogError
 from .engine import explained, redact
-from .models import VERSION_TABLE
+from .models import VERSION_TABLE, Base
 
 HEAD = "0001"
 """Revision of this version's tables; a test compares it with the newest migration."""
@@ -71,7 +71,7 @@ def upgrade(engine: Engine) -> str:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
         attributes: dict[str, Any] = config.attributes
-        attributes["connection"] = connection
+        attributes.update(connection=connection, target_metadata=Base.metadata, version_table=VERSION_TABLE)
         command.upgrade(config, "head")
     return HEAD
 

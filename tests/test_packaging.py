@@ -31,10 +31,10 @@ TINY_JOB = """
 name: tiny
 space:
   name: hyperparameters
-  parameters:
-    x: {type: real, low: 0.0, high: 1.0}
+  choices:
+    x: {real: [0.0, 1.0]}
 objectives:
-  - {name: loss, direction: minimize}
+  - {metric: loss, direction: minimize}
 stages:
   - name: search
     program: {name: "python:tiny_program:train"}
