@@ -20,7 +20,7 @@ from orchestrate.cli.main import app
 from tests.cli.conftest import Run
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "ray", "mlflow", "sqlalchemy", "optuna", "numpy", "pydantic", "rich")
+HEAVY = ("torch", "ray", "mlflow", "sqlalchemy", "optuna", "numpy")
 MAIN = "import sys; from orchestrate.cli.main import main; sys.argv[0] = 'orchestrate'; main()"
 
 

@@ -135,7 +135,9 @@ def test_the_readmes_plugin_keeps_its_contract(page_folder: Path) -> None:
 def commands(page: str) -> Iterator[list[str]]:
     """Every call of `orchestrate` on a page, in blocks and in running text."""
     for block in [*blocks(page, "sh"), *blocks(page, "")]:
-        yield from (shlex.split(line, comments=True) for line in block.text.splitlines())
+        for line in block.text.splitlines():
+            words = shlex.split(line, comments=True)
+            yield words[: words.index("|")] if "|" in words else words
     for call in re.findall(r"`(orchestrate [^`…]+)`", text(page)):
         yield shlex.split(call)
 
