@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from . import words
 from .console import table
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Rows of the front shown unless all are asked for."""
+
+GAP = 3
+"""Columns between two of the table's, and at its sides."""
+
+MIN_CHOICES = 20
 
 
 def print_result(out: Console, result: Result, *, everything: bool = False) -> None:
@@ -34,7 +39,7 @@ def print_result(out: Console, result: Result, *, everything: bool = False) -> N
     optimised = [goal for goal in result.goals if goal.direction]
     kind = "Pareto front" if len(optimised) > 1 else "Best"
     out.print(f"\n{kind} of stage {result.stage.name}, {words.plural(len(result.front), 'trial')}:")
-    out.print(front_table(result, rows))
+    out.print(front_table(result, rows, None if everything else out.width))
     if len(rows) < len(result.front):
         out.print(f"… and {len(result.front) - len(rows)} more: orchestrate show {result.job.id} --pareto")
 
@@ -51,25 +56,33 @@ def counts_text(result: Result) -> str:
     return text
 
 
-def front_table(result: Result, rows: Sequence[TrialRow]) -> Table:
-    """The front: trial, objectives, test scores, and the choices that tell its candidates apart."""
+def front_table(result: Result, rows: Sequence[TrialRow], room: int | None) -> Table:
+    """The front: trial, objectives, test scores, and the choices that tell its candidates apart.
+
+    With `room`, the table's width, choices that don't fit are cut; else they are wrapped.
+    """
     goals = [goal.name for goal in result.goals]
     tests = list(dict.fromkeys(name for row in rows for name in row.test or {}))
-    shown = table("trial", *goals, *(f"test {name}" for name in tests), "choices")
-    for column in shown.columns[:-1]:
-        column.justify, column.no_wrap = "right", True
-    _one_line(shown.columns[-1])
+    heading = ["trial", *goals, *(f"test {name}" for name in tests)]
+    lines = [_numbers(row, goals, tests) for row in rows]
     names = words.differing([row.candidate for row in rows])
-    for row in rows:
-        test: dict[str, Any] = row.test or {}
-        shown.add_row(
-            f"#{row.number}",
-            *(words.number(row.values.get(name, "-")) for name in goals),
-            *(words.number(test.get(name, "-")) for name in tests),
-            words.choices(row.candidate, names),
-        )
+    texts = [words.choices(row.candidate, names) for row in rows]
+    if room is not None:
+        taken = sum(max(len(cell) for cell in column) for column in zip(heading, *lines, strict=True))
+        left = max(MIN_CHOICES, room - taken - GAP * (len(heading) + 1))
+        texts = [text if len(text) <= left else f"{text[: left - 1]}…" for text in texts]
+    shown = table(*heading, "choices", right=heading)
+    for column in shown.columns[:-1]:
+        column.no_wrap = True
+    for line, text in zip(lines, texts, strict=True):
+        shown.add_row(*line, text)
     return shown
 
 
-def _one_line(column: Column) -> None:
-    column.no_wrap, column.overflow = True, "ellipsis"
+def _numbers(row: TrialRow, goals: Sequence[str], tests: Sequence[str]) -> list[str]:
+    values, test = row.values, row.test or {}
+    return [
+        f"#{row.number}",
+        *(words.number(values.get(name, "-")) for name in goals),
+        *(words.number(test.get(name, "-")) for name in tests),
+    ]

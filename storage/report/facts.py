@@ -105,6 +105,15 @@ class JobFacts:
         return [goal for goal in self.goals if goal.direction is not None]
 
     @property
+    def axes(self) -> list[Goal]:
+        """The first two optimised goals (or the only one) as x and y: a cost against a quality."""
+        first, *others = self.optimised[:2] or [None]
+        if first is None or not others:
+            return self.optimised
+        swapped = first.direction == "maximize" and others[0].direction == "minimize"
+        return [others[0], first] if swapped else [first, others[0]]
+
+    @property
     def answer(self) -> StageFacts | None:
         """The stage whose front is the job's result: the last one that searches or takes."""
         return next((stage for stage in reversed(self.stages) if stage.goals), None)

@@ -12,8 +12,8 @@ from .page import lineage_page
 from .text import candidate, duration, number, shortened, size
 
 SHOWN = 8  # chosen trials drawn; the others are counted in their stage's box
-WIDTH, GAP, LINE, PAD, ROOM, MARGIN = 230, 70, 17, 12, 18, 20  # px
-LETTERS = 33  # that fit into a box's line
+WIDTH, GAP, LINE, PAD, ROOM, MARGIN = 216, 48, 17, 12, 18, 20  # px
+LETTERS = 31  # that fit into a box's line
 
 COLOURS = {  # fill and border
     "source": ("#eef4fb", "#2f6fb5"),

@@ -167,7 +167,7 @@ def _cost(facts: JobFacts) -> list[str]:
     columns = ["stage", "launches", "recalled", "time in programs", "mean a trial", "our own, a launch"]
     lines = table(columns, rows)
     if recalled:
-        told = f"Recall answered {recalled} candidates without running them: about {duration(saved)} saved"
+        told = f"Recall answered {recalled} of the candidates without a run: about {duration(saved)} saved"
         lines += ["", f"{told} (their number times the stage's mean)."]
     return lines
 

@@ -27,6 +27,7 @@ select { font: inherit; margin-left: 4px; }
 [data-key]:hover rect, [data-key]:focus rect, .on rect { stroke-width: 2.6; }
 circle { cursor: pointer; } circle:hover, circle.on { stroke: #1b2733; stroke-width: 2; }
 .scroll { overflow-x: auto; }
+.scroll svg { width: 100%; min-width: 860px; max-width: max-content; height: auto; }
 </style></head><body>
 <h1>$TITLE</h1>
 """
@@ -74,7 +75,7 @@ const fill = (id, names, chosen) => {
   $(id).addEventListener("change", draw);
 };
 const whole = value => Number.isInteger(value) && Math.abs(value) < 1e6;
-const short = value => whole(value) ? String(value) : value.toPrecision(4);
+const short = value => whole(value) ? String(value) : String(+value.toPrecision(4));
 const label = value => short(+value.toPrecision(12));
 const ticks = (low, high) => {
   const span = high - low || 1, rough = span / 5, power = 10 ** Math.floor(Math.log10(rough));
@@ -124,8 +125,8 @@ function draw() {
   }
 }
 const names = Object.keys(data.goals), stages = [...new Set(data.trials.map(t => t.stage))];
-fill("x", names, names[0]);
-fill("y", names, names[1] || names[0]);
+fill("x", names, data.axes[0]);
+fill("y", names, data.axes[1] || data.axes[0]);
 fill("stage", stages.length > 1 ? ["all", ...stages] : stages, "all");
 draw();
 </script></body></html>
@@ -157,7 +158,12 @@ def pareto_html(facts: JobFacts) -> str | None:
     if not trials:
         return None
     goals = {goal.name: goal.direction for goal in facts.optimised}
-    return _page(f"Trials of {facts.row.name}", _PARETO, DATA=_embedded({"goals": goals, "trials": trials}))
+    axes = [goal.name for goal in facts.axes]
+    return _page(
+        f"Trials of {facts.row.name}",
+        _PARETO,
+        DATA=_embedded({"goals": goals, "axes": axes, "trials": trials}),
+    )
 
 
 def _page(title: str, body: str, **parts: str) -> str:

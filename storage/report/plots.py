@@ -55,7 +55,7 @@ def draw_pareto(facts: JobFacts, path: Path) -> bool:
         if len(goals) == 1:
             _over_numbers(axes, answer, goals[0])
         else:
-            _over_goals(axes, facts, answer, goals)
+            _over_goals(axes, facts, answer)
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         # Below the axes: inside, it would hide points.
@@ -98,8 +98,9 @@ def draw_history(facts: JobFacts, path: Path) -> bool:
     return True
 
 
-def _over_goals(axes: Axes, facts: JobFacts, answer: StageFacts, goals: Sequence[Goal]) -> None:
-    x, y = goals[0], goals[1]
+def _over_goals(axes: Axes, facts: JobFacts, answer: StageFacts) -> None:
+    x, y = facts.axes
+    goals = facts.optimised
     front = {trial.id for trial in answer.front}
     for stage in facts.stages:
         own = stage is answer

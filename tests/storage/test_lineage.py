@@ -1,0 +1,119 @@
+"""A finished job in a real MLflow store: what is there, and that nothing is there twice."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.lineage import Drainer, sync
+from orchestrate.storage.lineage.links import mirrors_of
+from tests.storage.finished_job import Written, write_all
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Written]:
+    with Catalog.open(str(tmp_path / "catalog.db")) as catalog:
+        yield write_all(catalog, tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def runs(store: str) -> dict[str, Run]:
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("digits-nas")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    names = Counter(str(run.info.run_name) for run in found)
+    assert {name for name in ("digits-nas", "search") if names[name] != 1} == set()
+    return {f"{run.data.tags.get('mlflow.parentRunId', '')}/{run.info.run_name}": run for run in found}
+
+
+def snapshot(store: str) -> Any:
+    client = MlflowClient(store)
+    table = {
+        key: (
+            run.data.params,
+            run.data.metrics,
+            sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+            {name: len(client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics},
+            run.info.status,
+        )
+        for key, run in runs(store).items()
+    }
+    experiment = client.get_experiment_by_name("digits-nas")
+    models = client.search_logged_models([experiment.experiment_id])
+    return table, sorted(str(model.name) for model in models)
+
+
+def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written, store: str) -> None:
+    result = sync(written.catalog, store, written.job_id)
+    assert result.remaining == 0, result.error
+    assert written.catalog.backlog() == 0
+    found = runs(store)
+    job = found["/digits-nas"]
+    search = found[f"{job.info.run_id}/search"]
+    trials = [run for key, run in found.items() if key.startswith(f"{search.info.run_id}/")]
+    launched = [row for row in written.catalog.trials(stage_id=written.stage("search")) if row.attempts]
+    assert {run.info.run_name for run in trials} == {f"trial {row.number}" for row in launched}
+
+    row = launched[0]
+    run = found[f"{search.info.run_id}/trial {row.number}"]
+    assert run.data.params["width"] == str(row.candidate["width"])
+    assert run.data.metrics["accuracy"] == row.metrics["accuracy"]
+    assert run.data.tags["orchestrate.state"] == "finished"
+    history = MlflowClient(store).get_metric_history(run.info.run_id, "loss")
+    assert {point.step for point in history} >= {1, 2, 3}
+    statuses = {run.info.run_name: run.info.status for run in trials}
+    assert statuses["trial 13"] == "FAILED"
+    assert {str(run.info.status) for run in found.values()} & {"RUNNING", "SCHEDULED"} == set()
+
+    artifacts = {item.path for item in MlflowClient(store).list_artifacts(job.info.run_id, "report")}
+    assert {"report/report.md", "report/pareto.svg", "report/history.svg", "report/lineage.svg"} <= artifacts
+    assert next(iter(job.inputs.dataset_inputs)).dataset.name.startswith("digits")
+    assert snapshot(store)[1]  # models of the chosen networks
+
+
+def test_delivering_everything_again_changes_nothing(written: Written, store: str) -> None:
+    sync(written.catalog, store, written.job_id)
+    before = snapshot(store)
+    again = sync(written.catalog, store, written.job_id, afresh=True)
+    assert again.delivered > 0
+    assert again.remaining == 0
+    assert snapshot(store) == before
+
+
+def test_an_unreachable_server_keeps_everything_for_later(written: Written, store: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    backlog = written.catalog.backlog(written.job_id)
+    assert backlog > 0
+    result = sync(written.catalog, f"http://127.0.0.1:{port}", written.job_id, tries=2, pause=lambda _: None)
+    assert result.remaining == backlog
+    assert result.error
+    assert sync(written.catalog, store, written.job_id).remaining == 0
+
+
+def test_the_drainer_delivers_in_a_process_of_its_own(written: Written, store: str) -> None:
+    drainer = Drainer(written.catalog.url, written.job_id, store)
+    drainer.start()
+    assert drainer.finish(patience=90) == 0
+    mirrors = mirrors_of(written.catalog, written.job_id, store)
+    assert mirrors is not None
+    link = mirrors.url("http://127.0.0.1:5000")
+    assert "/#/experiments/" in link
+    assert link.endswith("workflowType=machine_learning")
+    assert len(runs(store)) > 10

@@ -1,0 +1,55 @@
+"""The report of a finished job: what it says, and files that a browser can show."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrate.storage.artifacts import file_digest
+from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.report import write_report
+from tests.storage.finished_job import Written, begin, write_all
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Written]:
+    with Catalog.open(str(tmp_path / "catalog.db")) as catalog:
+        yield write_all(catalog, tmp_path)
+
+
+def test_the_report_tells_result_failures_cost_and_origin(written: Written, tmp_path: Path) -> None:
+    path, artifacts = write_report(written.catalog, written.job_id, tmp_path / "report")
+    text = path.read_text(encoding="utf-8")
+    for heading in ("## Result", "## Stages", "## Cost", "## Lineage", "## Run it again"):
+        assert heading in text
+    assert "the width" in text  # the cause of a failure
+    assert "orchestrate-automl 0.1.0" in text
+    assert "Seed: 7" in text
+    assert {artifact.kind for artifact in artifacts} >= {
+        "report/report.md",
+        "report/pareto.svg",
+        "report/pareto.html",
+        "report/history.svg",
+        "report/lineage.svg",
+        "report/lineage.html",
+    }
+    for artifact in artifacts:
+        assert file_digest(Path(artifact.uri)) == artifact.sha256
+    for name in ("pareto.svg", "history.svg", "lineage.svg"):
+        root = ET.parse(path.parent / name).getroot()
+        assert root.tag.endswith("svg")
+        assert sum(1 for _ in root.iter()) > 20
+
+
+def test_the_report_of_a_job_that_never_got_going(tmp_path: Path) -> None:
+    with Catalog.open(str(tmp_path / "catalog.db")) as catalog:
+        started = begin(catalog, tmp_path)
+        path, _ = write_report(
+            catalog, started.job_id, tmp_path / "report", state="failed", reason="no nodes"
+        )
+    text = path.read_text(encoding="utf-8")
+    assert "**failed**" in text
+    assert "no nodes" in text
