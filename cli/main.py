@@ -32,10 +32,10 @@ from .commands import (
 from .front import Command, Front
 
 EXAMPLES = """
-    orchestrate plan examples/quickstart.yaml      what it would do
-    orchestrate submit examples/quickstart.yaml    do it
-    orchestrate show                               what came out of the newest job
-    orchestrate ui                                 the same, in MLflow
+    orchestrate plan examples/quickstart.yaml      # what it would do
+    orchestrate submit examples/quickstart.yaml    # do it
+    orchestrate show                               # what came out of the newest job
+    orchestrate ui                                 # the same, in MLflow
 """
 
 app = typer.Typer(

@@ -63,6 +63,7 @@ def front_table(result: Result, rows: Sequence[TrialRow], room: int | None) -> T
     """
     goals = [goal.name for goal in result.goals]
     tests = list(dict.fromkeys(name for row in rows for name in row.test or {}))
+    tests = [name for name in tests if name in goals] or tests
     heading = ["trial", *goals, *(f"test {name}" for name in tests)]
     lines = [_numbers(row, goals, tests) for row in rows]
     names = words.differing([row.candidate for row in rows])

@@ -432,8 +432,16 @@ def _references(registry: Registry, spec: PluginSpec) -> list[str]:
     return [
         key
         for key, field in model.model_fields.items()
-        if any(isinstance(mark, StageReference) for mark in field.metadata)
+        if any(isinstance(mark, StageReference) for mark in field.metadata) or _names_stage(field.annotation)
     ]
+
+
+def _names_stage(annotation: Any) -> bool:
+    """Whether `StageName` stands somewhere inside, as in `StageName | None`."""
+    marks = getattr(annotation, "__metadata__", ())
+    return any(isinstance(mark, StageReference) for mark in marks) or any(
+        _names_stage(part) for part in get_args(annotation)
+    )
 
 
 def _keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

@@ -198,7 +198,7 @@ class Registry:
             for kind, cls in found:
                 _check_class(kind, cls)
             schedules = self._call(plugin, "schedules", dict[str, Any])
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's import raises is reported, not spread
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's import raises is reported, not spread
             if plugin is not None and self._manager.is_registered(plugin):
                 self._manager.unregister(plugin)
             cause = f"{type(error).__name__}: {error}"

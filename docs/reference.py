@@ -49,7 +49,6 @@ MEANINGS = {
     "JobSpec.resources": "What one worker of one trial holds.",
     "JobSpec.retry": "What to do about trials that fail or are lost.",
     "JobSpec.lineage": "What is mirrored to MLflow.",
-    "JobSpec.seed": "The one source of randomness: stages and trials get seeds derived from it.",
     "ObjectiveSpec.name": "Objective plugin. `metric: NAME` alone means the plugin `metric`.",
     "StageSpec.name": "Name by which later stages refer to this one.",
     "StageSpec.program": "What each trial runs.",

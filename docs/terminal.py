@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
@@ -18,7 +20,9 @@ def picture(command: list[str], columns: int) -> str:
     shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     console = Console(record=True, width=columns, file=StringIO())
     console.print(Text.from_ansi(f"$ {' '.join(command)}\n{shown.rstrip()}"), soft_wrap=True)
-    return console.export_svg(title="orchestrate")
+    # No page asks another server for fonts.
+    layout = re.sub(r"@font-face {{.*?}}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    return console.export_svg(title="orchestrate", code_format=layout)
 
 
 if __name__ == "__main__":

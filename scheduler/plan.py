@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,8 @@ def _rehearse(stage: Stage, job: Job) -> Rehearsal:
             remit = Remit("plan", "", stage.index, folder)
             trial = WorkerTrial(order, stage, remit.task(job), job.registry, place, lambda _: None)
             try:
-                seconds = stage.program.rehearse(trial)
+                with _threads(stage):
+                    seconds = stage.program.rehearse(trial)
             except Exception as failure:  # noqa: BLE001 - whatever the user's code raises is shown in the plan
                 described = describe(failure)
                 error = f"{described['type']}: {described['message']}"
@@ -142,6 +145,22 @@ def _rehearse(stage: Stage, job: Job) -> Rehearsal:
         time.perf_counter() - begun,
         error,
     )
+
+
+@contextmanager
+def _threads(stage: Stage) -> Generator[None]:
+    """As many threads as a worker would have, or the estimate is of another machine."""
+    if not stage.program.needs_network:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, int(stage.resources.cpu)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _needs_earlier(stage: Stage, job: Job) -> bool:

@@ -139,7 +139,7 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
     out.print(f"Submitted {when(job.created_at)} by {origin}, seed {job.seed}, took {took}")
     print_result(out, found)
     _print_cost(stages, times, [store.counts(stage.id) for stage in stages])
-    out.print(f"Report: orchestrate report {job.id}    MLflow: orchestrate ui {job.id}")
+    out.print(f"Report  orchestrate report {job.id}\nMLflow  orchestrate ui {job.id}")
 
 
 def _print_cost(

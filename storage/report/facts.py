@@ -107,11 +107,10 @@ class JobFacts:
     @property
     def axes(self) -> list[Goal]:
         """The first two optimised goals (or the only one) as x and y: a cost against a quality."""
-        first, *others = self.optimised[:2] or [None]
-        if first is None or not others:
-            return self.optimised
-        swapped = first.direction == "maximize" and others[0].direction == "minimize"
-        return [others[0], first] if swapped else [first, others[0]]
+        pair = self.optimised[:2]
+        if [goal.direction for goal in pair] == ["maximize", "minimize"]:
+            pair.reverse()
+        return pair
 
     @property
     def answer(self) -> StageFacts | None:

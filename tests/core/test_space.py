@@ -46,9 +46,7 @@ class Programmed(SearchSpace):
         name = f"{prefix}{name}"
         if kind == "categorical":
             answer = choose.categorical(name, detail)
-            index = next(
-                i for i, option in enumerate(detail) if option is answer or repr(option) == repr(answer)
-            )
+            index = [repr(option) for option in detail].index(repr(answer))
         elif kind == "integer":
             low, high, step = detail
             index = (choose.integer(name, low, high, step=step) - low) // step
