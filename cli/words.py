@@ -23,9 +23,9 @@ def seconds(value: float | None) -> str:
     """A duration: 85 ms, 3.2 s, 4:05, 1:02:03, 2 d 3 h."""
     if value is None:
         return "unknown"
-    if value < 1:
+    if value < 0.9995:  # what rounds to a whole second is one
         return f"{value * 1000:.0f} ms"
-    if value < 60:
+    if value < 59.95:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)

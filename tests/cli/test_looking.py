@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
+
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.engine import writing
 from orchestrate.storage.models import TrialRow
-from sqlalchemy import update
-
 from tests.cli.conftest import Make, Run
 
 
@@ -71,7 +72,12 @@ def test_status_of_a_job_whose_driver_died_says_resume(run: Run, make: Make) -> 
 
 @pytest.mark.parametrize(
     ("state", "next_step"),
-    [("finished", "lineage sync"), ("failed", "logs"), ("interrupted", "resume"), ("cancelled", "lineage sync")],
+    [
+        ("finished", "lineage sync"),
+        ("failed", "logs"),
+        ("interrupted", "resume"),
+        ("cancelled", "lineage sync"),
+    ],
 )
 def test_status_says_what_to_do_next(run: Run, make: Make, state: str, next_step: str) -> None:
     job = make()
@@ -100,6 +106,8 @@ def test_show_gives_counts_savings_front_and_cost(run: Run, done: str) -> None:
 
 def test_the_front_fits_a_narrow_terminal(run: Run, done: str) -> None:
     shown = run("show", done, FORCE_COLOR="1", NO_COLOR="1", COLUMNS="60").out
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown)  # NO_COLOR: bold, but no colours
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     lines = shown.partition("Pareto front")[2].partition("Mean time")[0].splitlines()
     assert max(len(line) for line in lines) <= 60
     assert any("0.95" in line and "3 M" in line for line in lines)

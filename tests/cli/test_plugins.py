@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import Field
+
 from orchestrate.cli.commands.plugins import options_of
 from orchestrate.core import PluginOptions, StaticObjective
 from orchestrate.core.registry import Registered, Registry, Source
-from pydantic import Field
-
 from tests.cli.conftest import Run
 from tests.cli.test_main import distribution
 
@@ -48,7 +48,9 @@ def test_a_broken_plugin_is_listed_with_its_cause(
 def test_show_tells_the_options_with_types_defaults_and_descriptions(run: Run) -> None:
     ended = run("plugins", "show", "train")
     assert ended.out.startswith("program train\n")
-    rows = {row["name"]: row for row in json.loads(run("plugins", "show", "train", "--json").out)[0]["options"]}
+    rows = {
+        row["name"]: row for row in json.loads(run("plugins", "show", "train", "--json").out)[0]["options"]
+    }
     assert rows["epochs"]["default"] == 12
     assert rows["epochs"]["type"].startswith("integer")
     assert rows["optimizer"]["type"] == "sgd | adam | adamw"
