@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from tests.embedded_postgres import embedded_postgres
@@ -26,6 +27,10 @@ KINDS = ("unit", "postgres", "ray", "cluster", "browser", "gpu")
 ISOLATED = ("ORCHESTRATE_", "MLFLOW_", "RAY_ADDRESS")
 
 CHROMIUM = Path("/usr/bin/chromium")
+
+# A busy machine is no failure; each test has a time limit of its own.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Two threads on two busy cores wait for each other more than they compute. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
