@@ -31,7 +31,7 @@ class LiveView:
 
     def job_started(self) -> None:
         """Start drawing."""
-        self.live.start()
+        self.live.start(refresh=True)
 
     def stage_started(self, stage: StageProgress) -> None:
         """Drawn at the next tick."""

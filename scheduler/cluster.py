@@ -122,6 +122,7 @@ def connect(settings: Settings) -> None:
             ray.init(address=settings.address, **options)
         else:
             ray.init(
+                address="local",  # the default would join any cluster that was started on this machine
                 num_cpus=settings.cpus or len(os.sched_getaffinity(0)),
                 include_dashboard=False,
                 object_store_memory=256 * 1024 * 1024,

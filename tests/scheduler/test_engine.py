@@ -127,10 +127,11 @@ def test_workers_of_a_group_answer_in_any_order_and_can_be_replaced(ray_cluster:
 
     group = RayWorkerGroup(3, 0, 0)
     try:
-        replies = list(group.map(parts.sleepy, [0.3, 0.0, 0.1]))
-        assert sorted(reply.value for reply in replies) == [0.0, 0.1, 0.3]
+        list(group.map(parts.sleepy, [0.0, 0.0, 0.0]))  # by now every process has started
+        replies = list(group.map(parts.sleepy, [1.0, 0.0, 0.1]))
+        assert sorted(reply.value for reply in replies) == [0.0, 0.1, 1.0]
         assert replies[-1].worker == 0
-        assert replies[-1].seconds >= 0.3
+        assert replies[-1].seconds >= 1.0
         raised = {reply.worker: reply.error for reply in group.map(parts.sleepy, [0.0, -1.0, 0.0])}
         assert raised[0] is None
         assert raised[1] is not None
