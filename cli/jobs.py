@@ -99,6 +99,23 @@ def result(catalog: Catalog, job: JobRow) -> Result:
     return Result(job, goals, stage, front, Counter(row.state for row in rows), _saved(catalog, rows))
 
 
+def outcome_data(catalog: Catalog, job: JobRow) -> dict[str, Any]:
+    """A job's outcome as data for scripts."""
+    found = result(catalog, job)
+    return {
+        "id": job.id,
+        "state": job.state,
+        "reason": job.reason,
+        "report": None,
+        "trials": dict(found.counts),
+        "saved_seconds": found.saved,
+        "pareto": [
+            {"number": row.number, "candidate": row.candidate, "values": row.values, "test": row.test}
+            for row in found.front
+        ],
+    }
+
+
 def _saved(catalog: Catalog, rows: Sequence[TrialRow]) -> float:
     known = {row.id: row for row in rows}
     total = 0.0

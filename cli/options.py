@@ -62,10 +62,26 @@ RayAddress: TypeAlias = Annotated[
     typer.Option(
         "--address",
         metavar="RAY",
-        help="A running Ray cluster (auto, or host:port of its head); by default $RAY_ADDRESS, "
-        "then Ray on this machine.",
+        help="A running Ray cluster: auto or host:port to join it, http://HEAD:8265 to send the job "
+        "there; by default $RAY_ADDRESS, then Ray on this machine.",
         show_default=False,
     ),
+]
+
+Ship: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--ship",
+        metavar="PATH",
+        exists=True,
+        help="With http://…: a file or folder that goes along (`python:` modules of this folder do so by "
+        "themselves). May be repeated.",
+        show_default=False,
+    ),
+]
+
+Detach: TypeAlias = Annotated[
+    bool, typer.Option("--detach", help="With http://…: send the job, and don't wait for it.")
 ]
 
 Cpus: TypeAlias = Annotated[

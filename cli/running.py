@@ -16,7 +16,7 @@ from ..core.hookspecs import JobEvent, StageEvent, hookimpl
 from ..core.registry import Registry
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .console import console, print_json
-from .jobs import opened, result
+from .jobs import opened, outcome_data, result
 from .live import LiveView
 from .mistakes import FAILED, INTERRUPTED
 from .outcome import print_result
@@ -157,19 +157,8 @@ def log_path(home: Path, job_id: str) -> Path:
 
 def _data(outcome: JobOutcome, settings: Settings) -> dict[str, Any]:
     with opened(settings) as store:
-        found = result(store, store.job(outcome.job_id))
-    return {
-        "id": outcome.job_id,
-        "state": outcome.state,
-        "reason": outcome.reason,
-        "report": outcome.report,
-        "trials": dict(found.counts),
-        "saved_seconds": found.saved,
-        "pareto": [
-            {"number": row.number, "candidate": row.candidate, "values": row.values, "test": row.test}
-            for row in found.front
-        ],
-    }
+        data = outcome_data(store, store.job(outcome.job_id))
+    return {**data, "state": outcome.state, "reason": outcome.reason, "report": outcome.report}
 
 
 def _print(outcome: JobOutcome, settings: Settings) -> None:

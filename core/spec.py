@@ -49,7 +49,9 @@ class PluginSpec(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str = Field(min_length=1)
+    name: str = Field(
+        min_length=1, description="Name of an installed plugin, or `python:package.module:Attribute`."
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -60,6 +62,9 @@ class PluginSpec(BaseModel):
 class ObjectiveSpec(PluginSpec):
     """An objective of the job: `name` of an objective plugin, or `metric` as a program reports it."""
 
+    name: str = Field(
+        min_length=1, description="Objective plugin. `metric: NAME` alone means the plugin `metric`."
+    )
     label: Name | None = Field(
         default=None, description="Another name for it, when the job has two of a kind."
     )
@@ -108,6 +113,7 @@ class WorkerSpec(Section):
 class RecallSpec(PluginSpec):
     """Recall: which fingerprint makes two candidates share a result, and how far the memory reaches."""
 
+    name: str = Field(min_length=1, description="Fingerprint plugin.")
     scope: Literal["catalog", "job"] = Field(
         default="catalog",
         description="Whose results may be recalled: any job's in the catalog, or this job's.",
@@ -133,7 +139,9 @@ class TakeSpec(Section):
 class EarlyStoppingSpec(Section):
     """Stop unpromising trials by what they report at each step."""
 
-    name: Literal["asha", "median"]
+    name: Literal["asha", "median"] = Field(
+        description="The rule: successive halving, or the median of the other trials."
+    )
     objective: str | None = Field(default=None, description="Objective to compare by; by default the first.")
     max_steps: PositiveInt = Field(default=100, description="asha: steps of a full trial.")
     grace_steps: PositiveInt = Field(default=1, description="Steps before a trial may be stopped.")
@@ -155,19 +163,23 @@ class RetrySpec(Section):
 class StageSpec(Section):
     """One stage: a program run over candidates. Without `sampler` and `take` it is a single trial."""
 
-    name: Name
-    program: PluginSpec
+    name: Name = Field(description="Name by which later stages refer to this one.")
+    program: PluginSpec = Field(description="What each trial runs.")
     space: PluginSpec | None = Field(default=None, description="Another space than the job's.")
-    sampler: PluginSpec | None = None
-    take: TakeSpec | None = None
-    recall: RecallSpec | None = None
+    sampler: PluginSpec | None = Field(default=None, description="What proposes candidates.")
+    take: TakeSpec | None = Field(default=None, description="Take candidates from an earlier stage instead.")
+    recall: RecallSpec | None = Field(
+        default=None, description="Answer candidates that are known already without running them."
+    )
     trials: PositiveInt | None = Field(
         default=None, description="Candidates to evaluate, recalled ones included."
     )
     time_budget: Duration | None = Field(
         default=None, description="Seconds, or like 10m: no trial starts after."
     )
-    workers: WorkerSpec | None = None
+    workers: WorkerSpec | None = Field(
+        default=None, description="Several workers a trial, and how they share the making of gradients."
+    )
     resources: ResourceSpec | None = Field(default=None, description="Other resources than the job's.")
     concurrency: PositiveInt | None = Field(
         default=None, description="Trials at a time; by default what fits."
@@ -175,8 +187,12 @@ class StageSpec(Section):
     batch: PositiveInt | None = Field(
         default=None, description="Candidates a launch; by default the program's."
     )
-    early_stopping: EarlyStoppingSpec | None = None
-    retry: RetrySpec | None = None
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None, description="Stop unpromising trials by what they report."
+    )
+    retry: RetrySpec | None = Field(
+        default=None, description="Another rule for failed and lost trials than the job's."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> StageSpec:
@@ -205,17 +221,23 @@ class LineageSpec(Section):
 class JobSpec(Section):
     """A whole job file."""
 
-    name: Name
+    name: Name = Field(
+        description="Name of the job. It begins the job's id, and names its experiment in MLflow."
+    )
     task: PluginSpec | None = Field(
         default=None, description="By default `digits`, where the programs need data."
     )
-    space: PluginSpec | None = None
-    objectives: tuple[ObjectiveSpec, ...] = ()
-    stages: tuple[StageSpec, ...] = Field(min_length=1)
-    resources: ResourceSpec = ResourceSpec()
-    retry: RetrySpec = RetrySpec()
+    space: PluginSpec | None = Field(default=None, description="The search space. A stage may have another.")
+    objectives: tuple[ObjectiveSpec, ...] = Field(
+        default=(), description="What is optimised or bounded, the most important first."
+    )
+    stages: tuple[StageSpec, ...] = Field(min_length=1, description="What is run, one after another.")
+    resources: ResourceSpec = Field(default=ResourceSpec(), description="What one worker of one trial holds.")
+    retry: RetrySpec = Field(
+        default=RetrySpec(), description="What to do about trials that fail or are lost."
+    )
     time_budget: Duration | None = Field(default=None, description="For the whole job.")
-    lineage: LineageSpec = LineageSpec()
+    lineage: LineageSpec = Field(default=LineageSpec(), description="What the record in MLflow holds.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="Of everything random in the job.")
 
     @property

@@ -40,29 +40,6 @@ PARTS = {
 }
 """The job file's sections, and where the page explains them."""
 
-MEANINGS = {
-    "PluginSpec.name": "Name of an installed plugin, or `python:package.module:Attribute`.",
-    "JobSpec.name": "Name of the job. It begins the job's id, and names its experiment in MLflow.",
-    "JobSpec.space": "The search space. A stage may have another.",
-    "JobSpec.objectives": "What is optimised or bounded, the most important first.",
-    "JobSpec.stages": "What is run, one after another.",
-    "JobSpec.resources": "What one worker of one trial holds.",
-    "JobSpec.retry": "What to do about trials that fail or are lost.",
-    "JobSpec.lineage": "What is mirrored to MLflow.",
-    "ObjectiveSpec.name": "Objective plugin. `metric: NAME` alone means the plugin `metric`.",
-    "StageSpec.name": "Name by which later stages refer to this one.",
-    "StageSpec.program": "What each trial runs.",
-    "StageSpec.sampler": "What proposes candidates.",
-    "StageSpec.take": "Take candidates from an earlier stage instead.",
-    "StageSpec.recall": "Answer candidates that are known already without running them.",
-    "StageSpec.workers": "Several workers a trial, and how they share the making of gradients.",
-    "StageSpec.early_stopping": "Stop unpromising trials by what they report.",
-    "StageSpec.retry": "Another rule for failed and lost trials than the job's.",
-    "RecallSpec.name": "Fingerprint plugin.",
-    "EarlyStoppingSpec.name": "The rule: successive halving, or the median of the other trials.",
-}
-"""What the model itself gives no description of."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -114,7 +91,7 @@ def rows(model: type[BaseModel]) -> Iterator[Row]:
 
 def _rows(schema: Json, definitions: Json, label: str, prefix: str = "") -> Iterator[Row]:
     for key, field in schema.get("properties", {}).items():
-        meaning = field.get("description") or MEANINGS.get(f"{label}.{key}")
+        meaning = field.get("description")
         if not meaning:
             raise KeyError(f"{label}.{key} has no description: give its Field one")
         required = key in schema.get("required", [])

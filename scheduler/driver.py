@@ -75,18 +75,20 @@ def submit(job: Job, text: str, settings: Settings) -> JobOutcome:
         ClusterError, CatalogError: the cluster or the catalog can't be reached.
     """
     check_fit(job, _capacity(settings))
-    catalog = Catalog.open(settings.catalog_url)
-    spec = job.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _Run(job, create(job, text, settings), settings).run()
+
+
+def create(job: Job, text: str, settings: Settings) -> Ledger:
+    """Create the job in the catalog, owned by this process."""
     draft = JobDraft(
         name=job.spec.name,
-        spec=spec,
+        spec=job.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
         text=text,
         seed=job.spec.seed,
         provenance=provenance(job, settings.without),
         stages=tuple(stage.spec.name for stage in job.stages),
     )
-    ledger = catalog.create_job(draft, _owner(), LEASE_SECONDS)
-    return _Run(job, ledger, settings).run()
+    return Catalog.open(settings.catalog_url).create_job(draft, owner(), LEASE_SECONDS)
 
 
 def resume(job_id: str, settings: Settings, registry: Registry | None = None) -> JobOutcome:
@@ -104,7 +106,7 @@ def resume(job_id: str, settings: Settings, registry: Registry | None = None) ->
         raise JobBusyError(f"job {row.id} is {row.state}: there is nothing to resume")
     job = resolve(row.spec, registry or Registry.discover(settings.without))
     check_fit(job, _capacity(settings))
-    return _Run(job, catalog.take_job(row.id, _owner(), LEASE_SECONDS), settings).run()
+    return _Run(job, catalog.take_job(row.id, owner(), LEASE_SECONDS), settings).run()
 
 
 def _capacity(settings: Settings) -> Capacity:
@@ -114,7 +116,8 @@ def _capacity(settings: Settings) -> Capacity:
     return cluster_capacity()
 
 
-def _owner() -> str:
+def owner() -> str:
+    """This process, as a lease names it."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 

@@ -49,7 +49,8 @@ def logs(
 ) -> None:
     """Show a job's events, its trials' failures with tracebacks, and its driver's log.
 
-    The driver's log is there when the job ran from this folder (or $ORCHESTRATE_HOME).
+    The driver's log is there when the job ran from this folder (or $ORCHESTRATE_HOME); of a job that was
+    sent to a cluster, what its driver printed there comes last.
     """
     from ..jobs import OVER, find, opened
     from ..running import log_path
@@ -68,8 +69,22 @@ def logs(
                     seen.add(entry.key)
                     typer.echo(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S} {entry.text}")
             if not follow or ended:
-                return
+                break
             time.sleep(POLL_SECONDS)
+    if trial is None and "remote" in row.provenance:
+        _print_remote(row)
+
+
+def _print_remote(row: JobRow) -> None:
+    """What the driver printed on the cluster: why it didn't start, if so."""
+    from ...core.errors import ClusterError
+    from ...scheduler.remote import logs as printed
+
+    place = row.provenance["remote"]
+    try:
+        typer.echo(f"\nPrinted by the driver on {place['address']}:\n{printed(place)}")
+    except ClusterError as error:
+        typer.echo(f"\nWhat the driver printed can't be had: {error}", err=True)
 
 
 def _events(store: Catalog, job: JobRow, trial: int | None) -> Iterator[Entry]:

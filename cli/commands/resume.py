@@ -9,6 +9,7 @@ from .. import options as opt
 EXAMPLES = """
     orchestrate resume quickstart-x7k2mp
     orchestrate resume quickstart --address auto
+    orchestrate resume quickstart --address http://head:8265 --detach
 """
 
 
@@ -18,6 +19,8 @@ def resume(
     catalog: opt.CatalogUrl = None,
     tracking: opt.TrackingUri = None,
     address: opt.RayAddress = None,
+    ship: opt.Ship = None,
+    detach: opt.Detach = False,
     cpus: opt.Cpus = None,
     no_lineage: opt.NoLineage = False,
     quiet: opt.Quiet = False,
@@ -29,7 +32,7 @@ def resume(
     was killed holds its job for up to 30 seconds more.
     """
     from ...core.registry import Registry
-    from ...scheduler import driver
+    from ...scheduler import driver, remote
     from ...scheduler.cluster import import_from_here
     from ..jobs import opened
     from ..running import run
@@ -45,6 +48,11 @@ def resume(
     )
     with opened(settings) as store:
         job_id = store.job(job).id
+    if remote.is_remote(settings.address):
+        from ..away import run_away
+
+        remote.resume(job_id, settings, ship or ())
+        raise typer.Exit(run_away(job_id, settings, detach=detach, as_json=as_json, quiet=quiet))
     registry = Registry.discover(settings.without)
     code = run(
         lambda: driver.resume(job_id, settings, registry), registry, settings, as_json=as_json, quiet=quiet

@@ -58,6 +58,7 @@ def describe(store: Catalog, row: JobRow) -> dict[str, Any]:
         "reason": row.reason,
         "driver": "alive" if alive else "none",
         "owner": row.lease_owner,
+        "remote": _remote(row, alive),
         "cancel_requested": row.cancel_requested,
         "created_at": row.created_at,
         "started_at": row.started_at,
@@ -68,11 +69,26 @@ def describe(store: Catalog, row: JobRow) -> dict[str, Any]:
     }
 
 
+def _remote(row: JobRow, alive: bool) -> dict[str, Any] | None:
+    """Where the job was sent, and what is known there of a driver that isn't (yet) to be seen here."""
+    place = row.provenance.get("remote")
+    if not place or alive or row.state in ("finished", "failed", "cancelled"):
+        return place
+    from ...core.errors import ClusterError
+    from ...scheduler.remote import state
+
+    try:
+        return {**place, "state": state(place)}
+    except ClusterError as error:
+        return {**place, "state": ["UNKNOWN", str(error)]}
+
+
 def _next(row: JobRow, alive: bool, backlog: int) -> str:
     if alive:
         return f"orchestrate logs {row.id} --follow"
     if row.state in ("created", "running", "interrupted", "paused"):
-        return f"orchestrate resume {row.id}"
+        place = row.provenance.get("remote")
+        return f"orchestrate resume {row.id}" + (f" --address {place['address']}" if place else "")
     if row.state == "failed":
         return f"orchestrate logs {row.id}"
     if backlog:
@@ -89,6 +105,9 @@ def _print(data: dict[str, Any]) -> None:
     if data["driver"] == "alive":
         asked = ", asked to cancel" if data["cancel_requested"] else ""
         out.print(f"Driver alive: {data['owner']}{asked}")
+    elif running and data["remote"]:
+        state, message = data["remote"]["state"]
+        out.print(f"Driver sent to {data['remote']['address']}, where it is {state}. {message}".rstrip())
     elif running:
         out.print(f"Driver gone (it was {data['owner']}): the job stands still until it is resumed")
     out.print(f"Times  created {when(data['created_at'])}, ended {when(data['ended_at'])}")

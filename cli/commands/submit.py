@@ -13,6 +13,7 @@ EXAMPLES = """
     orchestrate submit job.yaml --dry-run
     orchestrate submit job.yaml --set seed=3 --set stages.search.trials=200
     orchestrate submit job.yaml --catalog postgresql://me@db/runs --tracking http://mlflow:5000 --address auto
+    orchestrate submit job.yaml --address http://head:8265 --catalog postgresql://me@db/runs --detach
     JOB=$(orchestrate submit job.yaml --quiet)
 """
 
@@ -25,6 +26,8 @@ def submit(
     catalog: opt.CatalogUrl = None,
     tracking: opt.TrackingUri = None,
     address: opt.RayAddress = None,
+    ship: opt.Ship = None,
+    detach: opt.Detach = False,
     cpus: opt.Cpus = None,
     no_lineage: opt.NoLineage = False,
     quiet: opt.Quiet = False,
@@ -33,7 +36,8 @@ def submit(
     """Run a job file to its end, and show what came out.
 
     The file is checked as a whole before anything is created. Ctrl-C ends the run cleanly, and
-    `orchestrate resume` continues it. Exit codes: 0 finished, 1 failed or cancelled, 2 a mistake in
+    `orchestrate resume` continues it. Sent to a cluster with --address http://HEAD:8265, the job runs
+    on there whatever becomes of this command. Exit codes: 0 finished, 1 failed or cancelled, 2 a mistake in
     the file, 130 interrupted.
     """
     from ...core.job import load
@@ -54,10 +58,16 @@ def submit(
         from .plan import show_plan
 
         raise typer.Exit(0 if show_plan(job, settings, as_json=as_json) else 1)
-    from ...scheduler import driver
-    from ..running import run
+    from ...scheduler import driver, remote
 
     text = file.read_text(encoding="utf-8")
+    if remote.is_remote(settings.address):
+        from ..away import run_away
+
+        job_id = remote.submit(job, text, settings, ship or ())
+        raise typer.Exit(run_away(job_id, settings, detach=detach, as_json=as_json, quiet=quiet))
+    from ..running import run
+
     code = run(
         lambda: driver.submit(job, text, settings), job.registry, settings, as_json=as_json, quiet=quiet
     )

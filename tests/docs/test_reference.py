@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from docs.reference import MEANINGS, Row, expand, rows
+from docs.reference import Row, expand, rows
 from docs.terminal import picture
-from orchestrate.core import spec
 from orchestrate.core.registry import Registry
 from orchestrate.core.spec import Duration
 
@@ -57,12 +56,6 @@ def test_markers_are_replaced_and_other_comments_stay() -> None:
 def test_a_marker_that_means_nothing_is_an_error(marker: str) -> None:
     with pytest.raises(KeyError):
         expand(f"<!-- code: {marker} -->", Registry([]))
-
-
-def test_meanings_fill_gaps_only() -> None:
-    for entry in MEANINGS:
-        model, _, key = entry.partition(".")
-        assert getattr(spec, model).model_fields[key].description is None, f"{entry} has a description now"
 
 
 def test_a_picture_shows_the_output_and_fetches_nothing() -> None:
