@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,13 @@ class Capacity:
     node_cpu: float
     node_gpu: float
 
+    @classmethod
+    def of(cls, nodes: Sequence[Mapping[str, float]]) -> Capacity:
+        """The capacity of nodes with these resources, as Ray names them."""
+        cpus = [node.get("CPU", 0.0) for node in nodes]
+        gpus = [node.get("GPU", 0.0) for node in nodes]
+        return cls(sum(cpus), sum(gpus), max(cpus, default=0.0), max(gpus, default=0.0))
+
 
 def local_capacity(settings: Settings) -> Capacity:
     """This machine's capacity, without starting Ray."""
@@ -49,13 +56,7 @@ def cluster_capacity() -> Capacity:
     """The connected cluster's capacity."""
     import ray
 
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Capacity(
-        sum(node.get("CPU", 0) for node in nodes),
-        sum(node.get("GPU", 0) for node in nodes),
-        max((node.get("CPU", 0) for node in nodes), default=0),
-        max((node.get("GPU", 0) for node in nodes), default=0),
-    )
+    return Capacity.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
 
 
 def workers_of(stage: Stage) -> int:

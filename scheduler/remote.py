@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from ..core.errors import ClusterError, SpecError
 from ..core.registry import PREFIX
 from ..storage.catalog import Catalog
+from .cluster import Capacity, check_fit
 from .driver import create, owner
 from .lease import LEASE_SECONDS
 from .settings import Settings
@@ -35,11 +36,6 @@ FORWARDED = ("ORCHESTRATE_HOME", "ORCHESTRATE_ARTIFACTS", "ORCHESTRATE_DATA")
 """Variables that the driver on the cluster gets as they are here."""
 
 
-def is_remote(address: str | None) -> bool:
-    """Whether the address is a Jobs API (http://HEAD:8265) and not a cluster to join."""
-    return bool(address) and str(address).startswith(("http://", "https://"))
-
-
 def submit(job: Job, text: str, settings: Settings, extra: Sequence[Path] = ()) -> str:
     """Create the job in the catalog and start its driver on the cluster. Returns the job's id.
 
@@ -47,12 +43,14 @@ def submit(job: Job, text: str, settings: Settings, extra: Sequence[Path] = ()) 
     in the current folder does so by itself.
 
     Raises:
-        SpecError: the settings don't work from afar. Nothing was created.
+        SpecError: the settings don't work from afar, or the cluster can never hold one of the job's trials.
+            Nothing was created.
         ClusterError: the cluster doesn't answer or refuses; where the job was created by then, the text
             says how to start it.
     """
-    client = _client(settings)
     environment = _environment(settings)
+    client = _client(settings)
+    check_fit(job, capacity(settings))
     modules = [*_local_modules(job.spec.model_dump(mode="json")), *extra]
     ledger = create(job, text, settings)
     ledger.set_provenance(remote=_place(settings, ledger.job_id, 1))
@@ -79,6 +77,19 @@ def resume(job_id: str, settings: Settings, extra: Sequence[Path] = ()) -> None:
         ledger.release()
         modules = [*_local_modules(row.spec), *extra]
     _start(client, job_id, number, settings, environment, modules)
+
+
+def capacity(settings: Settings) -> Capacity:
+    """What the cluster has, as its dashboard tells it.
+
+    Raises:
+        ClusterError: the cluster doesn't answer.
+    """
+    from ray.util.state import list_nodes
+
+    _client(settings)  # which tells what is wrong better than the state API
+    nodes: list[Any] = list_nodes(address=settings.address, filters=[("state", "=", "ALIVE")], detail=True)
+    return Capacity.of([node.resources_total or {} for node in nodes])
 
 
 def state(remote: Mapping[str, Any]) -> tuple[str, str]:

@@ -20,12 +20,18 @@ class Settings:
     catalog: str | None = field(default_factory=lambda: os.environ.get("ORCHESTRATE_CATALOG"))
     tracking: str | None = field(default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI"))
     address: str | None = field(default_factory=lambda: os.environ.get("RAY_ADDRESS"))
-    """A running cluster (`auto` or host:port of its head); None: Ray on this machine."""
+    """A running cluster: `auto` or host:port of its head to join it, http://… of its dashboard to send jobs
+    there. None: Ray on this machine."""
     cpus: int | None = None
     """CPU cores that a local Ray may use; by default all."""
     without: tuple[str, ...] = ()
     lineage: bool = True
     """Whether to mirror the job to MLflow while it runs (`lineage sync` can do so later)."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether the driver runs on the cluster, and not here."""
+        return bool(self.address) and str(self.address).startswith(("http://", "https://"))
 
     @property
     def catalog_url(self) -> str:

@@ -46,10 +46,12 @@ def plan(
 
 def show_plan(job: Job, settings: Any, *, as_json: bool) -> bool:
     """Make the plan and print it; tells whether all its rehearsals went well."""
-    from ...scheduler import cluster
+    from ...scheduler import cluster, remote
     from ...scheduler.plan import plan as make_plan
 
-    if settings.address:
+    if settings.remote:
+        capacity = remote.capacity(settings)
+    elif settings.address:
         cluster.connect(settings)
         capacity = cluster.cluster_capacity()
     else:

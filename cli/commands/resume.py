@@ -48,7 +48,7 @@ def resume(
     )
     with opened(settings) as store:
         job_id = store.job(job).id
-    if remote.is_remote(settings.address):
+    if settings.remote:
         from ..away import run_away
 
         remote.resume(job_id, settings, ship or ())

@@ -61,7 +61,7 @@ def submit(
     from ...scheduler import driver, remote
 
     text = file.read_text(encoding="utf-8")
-    if remote.is_remote(settings.address):
+    if settings.remote:
         from ..away import run_away
 
         job_id = remote.submit(job, text, settings, ship or ())

@@ -133,6 +133,8 @@ def test_a_job_runs_over_there_with_the_module_it_names(head: str, call: Call, c
     ended = call("submit", "afar.yaml", "--address", head, "--catalog", catalog_url, "--no-lineage")
     assert ended.returncode == 0, ended.stderr + ended.stdout
     assert "3 trials: 3 finished" in ended.stdout
+    planned = json.loads(call("plan", "afar.yaml", "--address", head, "--json").stdout)
+    assert planned["capacity"] == {"cpu": 2.0, "gpu": 0.0, "node_cpu": 2.0, "node_gpu": 0.0}
     shown = json.loads(call("status", "--json", ORCHESTRATE_CATALOG=catalog_url).stdout)
     assert shown["state"] == "finished"
     assert shown["remote"]["address"] == head
@@ -164,9 +166,14 @@ def test_what_would_not_work_from_afar_is_refused_and_nothing_created(
         (call(*there, "--catalog", catalog_url, ORCHESTRATE_HOME=""), 2, "ORCHESTRATE_ARTIFACTS"),
         (call(*there, "--catalog", catalog_url, key=False), 1, "RAY_AUTH_TOKEN"),
         (
-            call("submit", "afar.yaml", "--address", f"http://127.0.0.1:{free_port()}"),
+            call(*there[:3], f"http://127.0.0.1:{free_port()}", "--catalog", catalog_url),
             1,
             "does it run ray[default]?",
+        ),
+        (
+            call(*there, "--catalog", catalog_url, "--set", "resources={cpu: 3}"),
+            2,
+            "the largest node has 2",
         ),
     ]
     for ended, code, text in cases:
