@@ -14,22 +14,39 @@ from .task import Task
 
 @dataclass(frozen=True)
 class Key:
-    """One name of a candidate. `tier` says how it was made: "exact", "structural", "functional"."""
+    """One name of a candidate. `tier` says how it was made: "exact", "structural", "functional".
+
+    A functional key is a digest of rounded numbers. `shifted` is its second name, rounded on the grid
+    that is shifted by half a quantum: two prints that agree in either name meet, so that a number on the
+    edge of a cell doesn't split a class.
+    """
 
     tier: str
     digest: str
+    shifted: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The digests that the key goes by."""
+        return (self.digest,) if self.shifted is None else (self.digest, self.shifted)
 
 
 @dataclass(frozen=True)
 class Print:
     """A candidate's keys, cheapest tier first, and the numbers behind the last, where there are any.
 
-    Recall looks the keys up in order and serves the first that is known. An empty `keys` means that
-    the candidate can't be fingerprinted and is simply run.
+    Recall looks the keys up in order and serves the first that is known. A match of a key whose print has
+    a signature is verified: v and the stored v' agree when every |v - v'| <= atol + rtol * |v'|.
+    `token` names the degenerate class that a candidate belongs to ("nan", "inf", "constant",
+    "crash: ValueError"): these are large, and are counted apart. An empty `keys` means that the candidate
+    can't be fingerprinted and is simply run.
     """
 
     keys: tuple[Key, ...]
     signature: tuple[float, ...] = ()
+    atol: float = 0.0
+    rtol: float = 0.0
+    token: str | None = None
 
 
 class Fingerprint(Plugin[OptionsT]):

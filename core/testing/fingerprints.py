@@ -10,10 +10,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from ..candidate import Candidate
 from ..draw import draw_candidate
-from ..fingerprint import Fingerprint, Print
+from ..fingerprint import Fingerprint, Key, Print
 from ..plugin import Plugin
 from ..seeds import generator
 from ..space import SearchSpace
@@ -29,9 +30,9 @@ def check_fingerprint(
 ) -> None:
     """Check a fingerprint.
 
-    Rules: `version` is at least 1; keys have a tier and a hexadecimal digest, signatures are finite;
-    equal candidates have equal prints, in another process with another hash seed too; with
-    `exact`, different candidates have different prints.
+    Rules: `version` is at least 1; keys have a tier and hexadecimal digests, signatures are finite,
+    tolerances not negative, a token isn't empty; equal candidates have equal prints, in another process
+    with another hash seed too; with `exact`, different candidates have different prints.
 
     The fingerprint, the space and the task are made again from their options in the other process, so
     their classes must stand in importable modules.
@@ -72,7 +73,7 @@ def check_fingerprint(
 def _check_print(name: str, found: Print) -> None:
     for key in found.keys:
         require(
-            key.tier and re.fullmatch(r"[0-9a-f]+", key.digest),
+            key.tier and all(re.fullmatch(r"[0-9a-f]+", name) for name in key.names),
             f"fingerprint {name!r} gives the key {key}",
             "Give a tier and a hexadecimal digest (`core.digest`)",
         )
@@ -80,6 +81,16 @@ def _check_print(name: str, found: Print) -> None:
         all(math.isfinite(number) for number in found.signature),
         f"fingerprint {name!r} gives a signature that isn't finite",
         "Leave `keys` empty for a candidate that can't be fingerprinted",
+    )
+    require(
+        all(math.isfinite(number) and number >= 0 for number in (found.atol, found.rtol)),
+        f"fingerprint {name!r} gives the tolerances {found.atol} and {found.rtol}",
+        "Give finite numbers from 0 up",
+    )
+    require(
+        found.token is None or found.token.strip(),
+        f"fingerprint {name!r} gives an empty token",
+        "Give None to a candidate of no degenerate class",
     )
 
 
@@ -107,11 +118,9 @@ def _elsewhere(
         f"the print couldn't be computed in another process: {last}",
         "Keep the classes in importable modules, and their state in their options",
     )
-    from ..fingerprint import Key
-
     return [
-        Print(tuple(Key(*key) for key in keys), tuple(signature))
-        for keys, signature in json.loads(result.stdout.decode().splitlines()[-1])
+        Print(tuple(Key(*key) for key in keys), tuple(signature), *rest)
+        for keys, signature, *rest in json.loads(result.stdout.decode().splitlines()[-1])
     ]
 
 
@@ -120,6 +129,4 @@ def answer() -> None:
     made, candidates = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - from our own parent
     fingerprint, space, task = (cls(options) for cls, options in made)
     prints = [fingerprint.compute(Candidate(one), space, task) for one in candidates]
-    sys.stdout.write(
-        json.dumps([[[(key.tier, key.digest) for key in one.keys], one.signature] for one in prints])
-    )
+    sys.stdout.write(json.dumps([astuple(one) for one in prints]))

@@ -15,7 +15,8 @@ class Base(Fingerprint):
     exact = True
 
     def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
-        return Print((Key("exact", candidate.digest),), (0.5,))
+        key = Key("exact", candidate.digest, candidate.digest[::-1])
+        return Print((key,), (0.5,), atol=1e-6, rtol=1e-6, token="constant")
 
 
 class Hashed(Base):
@@ -53,6 +54,27 @@ class NotANumber(Base):
         return Print((Key("exact", candidate.digest),), (float("nan"),))
 
 
+class Unshifted(Base):
+    """Gives a second name that is no digest."""
+
+    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+        return Print((Key("functional", candidate.digest, "a digest"),))
+
+
+class Intolerant(Base):
+    """Gives a negative tolerance."""
+
+    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+        return Print((Key("exact", candidate.digest),), (0.5,), atol=-1e-6)
+
+
+class Unnamed(Base):
+    """Gives a degenerate class without a name."""
+
+    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+        return Print((Key("exact", candidate.digest),), token="")
+
+
 class Failing(Base):
     """Can't compute anything."""
 
@@ -74,6 +96,9 @@ class Unversioned(Base):
         (Constant(), "different candidates share a print"),
         (Unhexed(), "gives the key"),
         (NotANumber(), "isn't finite"),
+        (Unshifted(), "gives the key"),
+        (Intolerant(), "gives the tolerances"),
+        (Unnamed(), "an empty token"),
         (Failing(), "must compute a print.*no network"),
         (Unversioned(), "version is 0"),
     ],
