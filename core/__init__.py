@@ -40,7 +40,7 @@ from .parallel import (
 from .plugin import Plugin, PluginOptions, StageName
 from .program import Evaluation, Program, TrialContext
 from .registry import Registry
-from .sampler import Observation, Sampler, SearchProblem
+from .sampler import Observation, Sampler, SearchProblem, Suggestion
 from .space import (
     Categorical,
     Choice,
@@ -110,6 +110,7 @@ __all__ = [
     "StageEvent",
     "StageName",
     "StaticObjective",
+    "Suggestion",
     "Task",
     "TrialContext",
     "TrialError",

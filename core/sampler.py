@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from .candidate import Candidate
+from .errors import SpecError
 from .objective import Goal
 from .plugin import Kind, OptionsT, Plugin
 from .space import SearchSpace
@@ -55,6 +56,21 @@ class Observation:
     def scored(self) -> bool:
         """Whether every goal has a value."""
         return self.outcome in ("finished", "recalled")
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A candidate for a stated preference, and what the sampler's model says of it, where it has one.
+
+    `predicted` and `deviation` map goal names to the predicted value and its standard deviation, in
+    the goal's unit; `log_probability` is the natural logarithm of the candidate's probability under
+    the sampler's policy for that preference.
+    """
+
+    candidate: Candidate
+    predicted: Mapping[str, float] = field(default_factory=dict[str, float])
+    deviation: Mapping[str, float] = field(default_factory=dict[str, float])
+    log_probability: float | None = None
 
 
 class Sampler(Plugin[OptionsT]):
@@ -111,3 +127,26 @@ class Sampler(Plugin[OptionsT]):
 
         Called instead of `ask`, for samplers that keep track of pending candidates.
         """
+
+    def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
+        """Propose up to `count` different candidates for a stated preference, best first.
+
+        A question, not an ask: nothing is counted, logged or learnt, and later asks are what they
+        would have been. The sampler was started and has been told its stage's history. Optional; the
+        default refuses.
+
+        Args:
+            preference: the weight of every optimised goal, by name: not negative, of sum 1.
+            count: how many candidates are wanted; fewer come back where the space has no more that
+                haven't been asked for yet.
+
+        Raises:
+            SpecError: this sampler knows nothing of preferences, or the history is too short for its
+                model.
+        """
+        raise SpecError(f"sampler {self.name!r} can't be asked for a preference: it learns none")
+
+    @classmethod
+    def serves_preferences(cls) -> bool:
+        """Whether `propose_for` is written."""
+        return cls.propose_for is not Sampler.propose_for

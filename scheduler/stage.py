@@ -6,7 +6,6 @@ what became of them. Every change is in the catalog before the sampler or a list
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,9 +19,7 @@ from ..core.errors import SpaceExhausted
 from ..core.hookspecs import TrialEvent
 from ..core.job import Job, Stage
 from ..core.objective import ReportedObjective
-from ..core.pareto import violation
-from ..core.sampler import Observation, Outcome, Sampler
-from ..core.space import replay
+from ..core.sampler import Outcome, Sampler
 from ..storage.artifacts import NewArtifact
 from ..storage.ledger import (
     Infeasible,
@@ -37,9 +34,8 @@ from ..storage.ledger import (
 )
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .examine import Examination, examine
+from .history import observation, restore_sampler
 from .trial import Json, TrialOrder, reported_value
-
-log = logging.getLogger(__name__)
 
 EXAMINATION_WAIT = 0.1  # seconds an ask waits for the examiner before it lets the loop turn
 ANSWERING_LIMIT = 0.25  # seconds an ask spends on recalled candidates before it lets the loop turn
@@ -123,18 +119,7 @@ class StageRun:
 
     def restore(self) -> None:
         """Bring the sampler back to where the event log ends, and queue what isn't finished."""
-        events = self.ledger.catalog.events(self.stage_id)
-        re_ask = self.sampler.restore == "re-ask"
-        for kind, row in events:
-            candidate = (
-                replay(self.stage.space, row.candidate) if self.stage.sampler else Candidate(row.candidate)
-            )
-            if kind == "tell":
-                self.sampler.tell(row.number, candidate, self._observation(row.state, row.values))
-            elif re_ask and self._asked_again(row.number, candidate):
-                pass
-            else:
-                self.sampler.adopt(row.number, candidate)
+        restore_sampler(self.sampler, self.stage, self.ledger.catalog.events(self.stage_id))
         rows = self.ledger.catalog.trials(stage_id=self.stage_id)
         self._asked = max((row.number for row in rows), default=-1) + 1
         self._counted = sum(row.state != "infeasible" for row in rows)
@@ -147,20 +132,6 @@ class StageRun:
                     ticket.failed += attempt.state == "failed"
                     ticket.lost += attempt.state == "lost"
                 self._parked[row.id] = ticket
-
-    def _asked_again(self, number: int, logged: Candidate) -> bool:
-        again = self.sampler.ask(number)
-        if again == logged:
-            return True
-        log.warning(
-            "sampler %r no longer proposes what it proposed before (trial %d: %s, now %s): its version has "
-            "changed; going on from the history alone",
-            self.sampler.name,
-            number,
-            logged.json,
-            again.json,
-        )
-        return False
 
     # What the engine calls ------------------------------------------------------------------------
 
@@ -460,11 +431,8 @@ class StageRun:
             )
 
     def _tell(self, ticket: Ticket, outcome: Outcome, reason: str) -> None:
-        self.sampler.tell(ticket.number, ticket.candidate, self._observation(outcome, ticket.values))
+        self.sampler.tell(ticket.number, ticket.candidate, observation(self.stage, outcome, ticket.values))
         self._notify("trial_finished", ticket, outcome, reason)
-
-    def _observation(self, outcome: str, values: Mapping[str, float]) -> Observation:
-        return Observation(outcome, dict(values), violation(values, self.stage.goals))  # type: ignore[arg-type]
 
     def _reported_values(self, metrics: Mapping[str, float]) -> dict[str, float]:
         return {

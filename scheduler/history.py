@@ -1,0 +1,100 @@
+"""What a sampler learns from the catalog's log: by a resumed stage, or to answer a question."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..core.candidate import Candidate
+from ..core.errors import SpecError, near_misses
+from ..core.job import Job, Stage, resolve
+from ..core.pareto import violation
+from ..core.preference import normalised
+from ..core.registry import Registry
+from ..core.sampler import Observation, Outcome, Sampler, Suggestion
+from ..core.space import replay
+from ..storage.catalog import Catalog
+from ..storage.models import JobRow, TrialRow
+
+log = logging.getLogger(__name__)
+
+
+def observation(stage: Stage, outcome: Outcome, values: Mapping[str, float]) -> Observation:
+    """What the stage's sampler is told of a trial."""
+    return Observation(outcome, dict(values), violation(values, stage.goals))
+
+
+def restore_sampler(sampler: Sampler, stage: Stage, events: Iterable[tuple[str, TrialRow]]) -> None:
+    """Bring a started sampler to where the event log ends, in the way that its `restore` declares."""
+    re_ask = sampler.restore == "re-ask"
+    for kind, row in events:
+        candidate = replay(stage.space, row.candidate) if stage.sampler else Candidate(row.candidate)
+        if kind == "tell":
+            sampler.tell(row.number, candidate, observation(stage, row.state, row.values))  # type: ignore[arg-type]
+        elif re_ask and _asked_again(sampler, row.number, candidate):
+            pass
+        else:
+            sampler.adopt(row.number, candidate)
+
+
+def sample(
+    catalog: Catalog,
+    row: JobRow,
+    preference: Mapping[str, float],
+    count: int,
+    registry: Registry,
+    stage: str | None = None,
+) -> tuple[dict[str, float], Sequence[Suggestion]]:
+    """Ask a job's sampler, as its log left it, for candidates that serve `preference`.
+
+    Reads the catalog and changes nothing: the job may be over, or running. `stage` is by default the
+    last that has a sampler. Gives the weights, scaled to sum 1, and the candidates.
+
+    Raises:
+        SpecError: no such stage or objective; or the sampler can't be asked for a preference.
+    """
+    job = resolve(row.spec, registry)
+    asked = _stage(job, stage)
+    weights = normalised(preference, asked.goals)
+    sampler = asked.sampler
+    assert sampler is not None
+    if not sampler.serves_preferences():
+        others = [
+            entry.plugin.name
+            for entry in registry
+            if issubclass(entry.plugin, Sampler) and entry.plugin.serves_preferences()
+        ]
+        raise SpecError(
+            f"stage {asked.spec.name!r} was sampled by {sampler.name!r}, which can't be asked for a "
+            f"preference. Samplers that can: {', '.join(others) or 'none is installed'}"
+        )
+    sampler.start(asked.problem)
+    stages = {found.name: found.id for found in catalog.stages(row.id)}
+    restore_sampler(sampler, asked, catalog.events(stages[asked.spec.name]))
+    return weights, sampler.propose_for(weights, count)
+
+
+def _stage(job: Job, name: str | None) -> Stage:
+    sampled = {stage.spec.name: stage for stage in job.stages if stage.sampler is not None}
+    if not sampled:
+        raise SpecError(f"no stage of job {job.spec.name!r} has a sampler, so there is none to ask")
+    if name is None:
+        return list(sampled.values())[-1]
+    if name not in sampled:
+        raise SpecError(f"no stage with a sampler is called {name!r}. {near_misses(name, sampled)}")
+    return sampled[name]
+
+
+def _asked_again(sampler: Sampler, number: int, logged: Candidate) -> bool:
+    again = sampler.ask(number)
+    if again == logged:
+        return True
+    log.warning(
+        "sampler %r no longer proposes what it proposed before (trial %d: %s, now %s): its version has "
+        "changed; going on from the history alone",
+        sampler.name,
+        number,
+        logged.json,
+        again.json,
+    )
+    return False
