@@ -107,13 +107,16 @@ def datasets(job: JobRow, *, tested: bool = False) -> list[DatasetRef]:
 
 
 def progress_points(steps: Sequence[Progress]) -> list[Point]:
-    """`hypervolume` and `best/GOAL` over the number of scored trials, where they change and at the end."""
+    """`hypervolume`, `best/GOAL` and the quality indicators over the number of scored trials, where they
+    change and at the end.
+    """
     last: dict[str, float] = {}
     points: list[Point] = []
     for step in steps:
         values = {f"best/{name}": value for name, value in step.best.items()}
         if step.hypervolume is not None and step.best:
             values["hypervolume"] = step.hypervolume
+            values.update(step.indicators)
         for name, value in values.items():
             if last.get(name) != value or step is steps[-1]:
                 points.append(Point(name, value, step.count, ms(step.at)))

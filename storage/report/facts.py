@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from ...core.pareto import feasible, hypervolume, losses, pareto_indices, refere
 from ...core.spec import JobSpec, StageSpec
 from ..catalog import Catalog
 from ..models import ArtifactRow, JobRow, StageRow, TrialRow
+from .quality import quality
 
 SCORED = ("finished", "recalled")
 
@@ -29,6 +30,8 @@ class Progress:
     """Best feasible value so far, by goal."""
     hypervolume: float | None
     """None unless there are two goals or more."""
+    indicators: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Quality indicators by name, at some counts: see `quality`. Empty elsewhere, and with one goal."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class StageFacts:
         inside = [trial.values for trial in ordered if feasible(trial.values, self.goals)]
         optimised = [goal for goal in self.goals if goal.direction is not None]
         corner = reference_point(inside, self.goals) if inside and len(optimised) > 1 else None
+        measured = quality(ordered, self.goals, corner) if corner is not None else {}
         best: dict[str, float] = {}
         front: list[Mapping[str, float]] = []
         volume = 0.0
@@ -84,7 +88,8 @@ class StageFacts:
                     front = [kept[i] for i in pareto_indices(kept, self.goals)]
                     volume = hypervolume(front, self.goals, corner)
             at = trial.ended_at or trial.created_at
-            steps.append(Progress(count, at, dict(best), volume if corner is not None else None))
+            known = volume if corner is not None else None
+            steps.append(Progress(count, at, dict(best), known, measured.get(count, {})))
         return steps
 
 

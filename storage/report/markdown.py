@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -93,6 +93,8 @@ def result(facts: JobFacts, shown: int = SHOWN, link: Link | None = None) -> lis
         last = stage.progress[-1]
         if last.hypervolume is not None:
             lines += ["", f"Hypervolume {number(last.hypervolume)}; best alone: {_best(facts, stage)}."]
+        if last.indicators:
+            lines += ["", _indicators(last.indicators)]
     return lines
 
 
@@ -118,6 +120,15 @@ def stages(facts: JobFacts, link: Callable[[StageFacts], str] | None = None) -> 
             ]
         )
     return table(["stage", "state", "program", "candidates", "recall", "trials", "time"], rows)
+
+
+def _indicators(values: Mapping[str, float]) -> str:
+    """What `storage.report.quality` found at the end, apart from what is compared with the end."""
+    shown = [f"R2 {number(values['r2'])}"]
+    if "top_10_reward" in values:
+        shown.append(f"the ten best for a preference: reward {number(values['top_10_reward'])}")
+        shown.append(f"diversity {number(values['top_10_diversity'])}")
+    return f"Over all preferences, goals scaled to 0 to 1: {', '.join(shown)}."
 
 
 def _best(facts: JobFacts, stage: StageFacts) -> str:

@@ -80,6 +80,17 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
     assert statuses["trial 13"] == "FAILED"
     assert {str(run.info.status) for run in found.values()} & {"RUNNING", "SCHEDULED"} == set()
 
+    curves = {
+        name: MlflowClient(store).get_metric_history(search.info.run_id, name)
+        for name in ("hypervolume", "r2", "igd_plus", "preference_coverage", "top_10_reward")
+    }
+    scored = sum(
+        row.state in ("finished", "recalled") for row in written.catalog.trials(stage_id=row.stage_id)
+    )
+    assert all(curve[-1].step == scored for curve in curves.values())
+    assert (curves["igd_plus"][-1].value, curves["preference_coverage"][-1].value) == (0.0, 1.0)
+    assert curves["r2"][0].value > curves["r2"][-1].value
+
     artifacts = {item.path for item in MlflowClient(store).list_artifacts(job.info.run_id, "report")}
     assert {"report/report.md", "report/pareto.svg", "report/history.svg", "report/lineage.svg"} <= artifacts
     assert next(iter(job.inputs.dataset_inputs)).dataset.name.startswith("digits")

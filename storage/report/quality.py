@@ -1,0 +1,70 @@
+"""Quality indicators of a stage by the number of its scored trials.
+
+All share one scale: from the best value of each goal in the stage to the hypervolume's reference point.
+So they compare within a stage, and between stages only where goals declare a `reference` and the best
+values are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...core.indicators import (
+    Scale,
+    coverage,
+    igd_plus,
+    preferences,
+    r2,
+    top_k_diversity,
+    top_k_reward,
+)
+from ...core.objective import Goal
+from ...core.pareto import feasible, losses, pareto_indices
+from ..models import TrialRow
+
+COUNTS = 50
+"""At most so many counts of trials get indicators, evenly spread, the last among them."""
+TOP = 10
+
+
+def quality(
+    ordered: Sequence[TrialRow], goals: Sequence[Goal], corner: Sequence[float]
+) -> dict[int, dict[str, float]]:
+    """Indicators by count of scored trials; counts without a feasible trial have none, and the best ten
+    are looked at once there are ten.
+
+    `igd_plus` and `preference_coverage` compare with the stage's final front, so they end at 0 and 1.
+
+    Args:
+        ordered: the scored trials, in the order in which they ended.
+        goals: the stage's goals, of which two or more are optimised.
+        corner: the hypervolume's reference point, in loss form.
+    """
+    counts = [count for count, trial in enumerate(ordered, start=1) if feasible(trial.values, goals)]
+    trials = [ordered[count - 1] for count in counts]
+    if not trials:
+        return {}
+    points = [trial.values for trial in trials]
+    scale = Scale(losses(points, goals).min(axis=0), np.asarray(corner, dtype=np.float64))
+    qualities = scale.qualities(points, goals)
+    candidates = [trial.candidate for trial in trials]
+    front = qualities[pareto_indices(points, goals)]
+    weights = preferences(qualities.shape[1])
+    found: dict[int, dict[str, float]] = {}
+    last = len(ordered)
+    for wanted in sorted({1 + (last - 1) * step // (COUNTS - 1) for step in range(COUNTS)}):
+        inside = int(np.searchsorted(counts, wanted, side="right"))
+        if not inside:
+            continue
+        so_far = qualities[:inside]
+        found[wanted] = {
+            "r2": r2(so_far, weights),
+            "igd_plus": igd_plus(so_far, front),
+            "preference_coverage": coverage(so_far, front, weights),
+        }
+        if inside >= TOP:
+            found[wanted][f"top_{TOP}_reward"] = top_k_reward(so_far, weights, TOP)
+            found[wanted][f"top_{TOP}_diversity"] = top_k_diversity(so_far, weights, candidates[:inside], TOP)
+    return found
