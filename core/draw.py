@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 
 import numpy as np
 
 from .candidate import Candidate, Value
+from .errors import SpaceExhausted
 from .seeds import generator
-from .space import Categorical, Choice, Integer, Real, SearchSpace
+from .space import Categorical, Choice, Integer, Real, SearchSpace, enumerate_candidates
 
 PROBES = 100
 """Random walks that look for the kinds of choice in a space."""
+ATTEMPTS = 1000
+"""Random candidates looked at for one that is new."""
 
 
 def draw(choice: Choice, rng: np.random.Generator) -> Value:
@@ -39,6 +43,28 @@ def draw_candidate(space: SearchSpace, rng: np.random.Generator) -> Candidate:
         SpaceError: the space's program breaks its own rules.
     """
     return space.generate(lambda choice: draw(choice, rng))
+
+
+def draw_new(space: SearchSpace, seen: Collection[str], rng: np.random.Generator) -> Candidate:
+    """Draw a candidate whose digest isn't in `seen`; after many draws in vain, one of all that are left.
+
+    Raises:
+        SpaceExhausted: nothing is left, or nothing that so many draws found.
+    """
+    for _ in range(ATTEMPTS):
+        candidate = draw_candidate(space, rng)
+        if candidate.digest not in seen:
+            return candidate
+    left: list[Candidate] = []
+    if space.size() is not None:
+        everything = islice(enumerate_candidates(space), space.counting_limit)
+        left = [one for one in everything if one.digest not in seen]
+    if not left:
+        raise SpaceExhausted(
+            f"{ATTEMPTS} draws from space {space.name!r} gave nothing new: all {len(seen)} candidates "
+            "within reach have been proposed"
+        )
+    return left[int(rng.integers(len(left)))]
 
 
 def probe(space: SearchSpace) -> Iterator[Choice]:

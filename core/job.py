@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from .candidate import Candidate
 from .errors import (
     OrchestrateError,
     PluginError,
@@ -18,7 +20,7 @@ from .errors import (
     near_misses,
 )
 from .fingerprint import Fingerprint
-from .objective import Goal, Objective, ReportedObjective
+from .objective import Goal, Objective, ReportedObjective, StaticObjective
 from .parallel import ParallelStrategy
 from .plugin import Plugin, PluginOptions, StageReference
 from .program import Program
@@ -57,11 +59,23 @@ class Stage:
     objectives: tuple[Objective, ...]
     resources: ResourceSpec
     retry: RetrySpec
+    task: Task | None = None
+    """The job's; None in a job that is broken anyway."""
 
     @property
     def problem(self) -> SearchProblem:
         """What the stage's sampler is asked to solve."""
-        return SearchProblem(self.space, self.goals, spawn(self.job_seed, self.index, 0), self.spec.trials)
+        exact = {
+            goal.name: partial(self._static, objective)
+            for goal, objective in zip(self.goals, self.objectives, strict=False)
+            if isinstance(objective, StaticObjective)
+        }
+        seed = spawn(self.job_seed, self.index, 0)
+        return SearchProblem(self.space, self.goals, seed, self.spec.trials, exact)
+
+    def _static(self, objective: StaticObjective, candidate: Candidate) -> float:
+        assert self.task is not None
+        return objective.compute(candidate, self.space, self.task.shape())
 
     def trial_seed(self, number: int) -> int:
         """Seed of trial `number`, the same whoever runs it and however often."""
@@ -153,7 +167,9 @@ class _Resolver:
             for index, objective in enumerate(spec.objectives)
         ]
         goals = self._goals(spec, objectives)
-        stages = [self._stage(spec, index, space, goals, objectives) for index, _ in enumerate(spec.stages)]
+        stages = [
+            self._stage(spec, index, space, goals, objectives, task) for index, _ in enumerate(spec.stages)
+        ]
         self._names(spec)
         if self.check and not self.problems and task is not None:
             self._cross_check(task, [stage for stage in stages if stage is not None])
@@ -292,6 +308,7 @@ class _Resolver:
         job_space: SearchSpace | None,
         goals: Sequence[Goal],
         objectives: Sequence[Objective | None],
+        task: Task | None,
     ) -> Stage | None:
         stage, path = spec.stages[index], ("stages", index)
         program = self._plugin(Program, stage.program, (*path, "program"))
@@ -329,6 +346,7 @@ class _Resolver:
             objectives=tuple(found for found in objectives if found is not None) if searches else (),
             resources=stage.resources or spec.resources,
             retry=stage.retry or spec.retry,
+            task=task,
         )
 
     def _names(self, spec: JobSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
@@ -25,13 +25,17 @@ class SearchProblem:
 
     `goals` holds the optimised objectives first come, first in `Observation.values`' order, then the
     bounded ones. `seed` is the only source of randomness a sampler uses; `budget` the number of
-    trials planned, when there is one.
+    trials planned, when there is one. `exact` has a function for each goal whose value a candidate
+    decides by itself (a static objective): a sampler may ask for as many of those as it likes.
     """
 
     space: SearchSpace
     goals: tuple[Goal, ...]
     seed: int
     budget: int | None = None
+    exact: Mapping[str, Callable[[Candidate], float]] = field(
+        default_factory=dict[str, Callable[[Candidate], float]]
+    )
 
     @property
     def optimised(self) -> tuple[Goal, ...]:
@@ -145,6 +149,14 @@ class Sampler(Plugin[OptionsT]):
                 model.
         """
         raise SpecError(f"sampler {self.name!r} can't be asked for a preference: it learns none")
+
+    def diagnostics(self) -> Mapping[str, float]:
+        """Metrics of the sampler itself since the last call: a training loss, a model's error.
+
+        Called after each ask; what comes back goes to the record of the stage, stepped by the number of
+        asks, and a non-finite value is left out. The default has none.
+        """
+        return {}
 
     @classmethod
     def serves_preferences(cls) -> bool:

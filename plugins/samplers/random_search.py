@@ -6,18 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ...core import (
-    Candidate,
-    PluginOptions,
-    Sampler,
-    SearchProblem,
-    SpaceExhausted,
-    enumerate_candidates,
-)
-from ...core.draw import draw_candidate
+from ...core import Candidate, PluginOptions, Sampler, SearchProblem
+from ...core.draw import draw_candidate, draw_new
 from ...core.seeds import generator
-
-ATTEMPTS = 1000
 
 
 class RandomOptions(PluginOptions):
@@ -47,31 +38,13 @@ class RandomSearch(Sampler[RandomOptions]):
 
     def ask(self, number: int) -> Candidate:
         rng = generator(self.problem.seed, number)
-        candidate = draw_candidate(self.problem.space, rng)
         if self.options.unique:
-            for _ in range(ATTEMPTS):
-                if candidate.digest not in self._proposed:
-                    break
-                candidate = draw_candidate(self.problem.space, rng)
-            else:
-                left = self._left()
-                candidate = left[int(rng.integers(len(left)))]
+            candidate = draw_new(self.problem.space, self._proposed, rng)
+        else:
+            candidate = draw_candidate(self.problem.space, rng)
         self.adopt(number, candidate)
         return candidate
 
     def adopt(self, number: int, candidate: Candidate) -> None:
         if self.options.unique:
             self._proposed.add(candidate.digest)
-
-    def _left(self) -> list[Candidate]:
-        """List what was never proposed, after so many draws in vain."""
-        space = self.problem.space
-        left: list[Candidate] = []
-        if space.size() is not None and len(self._proposed) <= space.counting_limit:
-            left = [one for one in enumerate_candidates(space) if one.digest not in self._proposed]
-        if not left:
-            raise SpaceExhausted(
-                f"{ATTEMPTS} draws from space {space.name!r} gave nothing new: all "
-                f"{len(self._proposed)} candidates within reach have been proposed"
-            )
-        return left

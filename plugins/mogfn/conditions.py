@@ -1,0 +1,125 @@
+"""What a policy is conditioned on: a preference over the objectives, and an inverse temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ...core import PluginOptions
+from .environment import Floats
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One condition a trajectory: preferences (n, d), of sum 1, and inverse temperatures (n,)."""
+
+    weights: NDArray[np.float64]
+    beta: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.beta)
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> Conditions:
+        return Conditions(self.weights[rows], self.beta[rows])
+
+
+class BetaOptions(PluginOptions):
+    """The inverse temperature β: P(x | w, β) ∝ R_w(x)^β."""
+
+    distribution: Literal["constant", "uniform", "log-uniform", "gamma"] = Field(
+        default="constant",
+        description="`constant`: always `high`. Otherwise drawn for each condition, and the policy is "
+        "conditioned on it.",
+    )
+    low: float = Field(default=1.0, gt=0, description="Lower end of the uniform distributions.")
+    high: float = Field(default=24.0, gt=0, description="Upper end; what proposals are made at.")
+    shape: float = Field(
+        default=2.0, gt=0, description="Shape of the gamma distribution; its mean is high / 2."
+    )
+    warmup: float = Field(
+        default=0.3, ge=0, lt=1, description="Share of the training in which β grows from 1 to its value."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> BetaOptions:
+        if self.distribution in ("uniform", "log-uniform") and self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        return self
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw inverse temperatures: (count,)."""
+        match self.distribution:
+            case "constant":
+                return np.full(count, self.high)
+            case "uniform":
+                return rng.uniform(self.low, self.high, count)
+            case "log-uniform":
+                return np.exp(rng.uniform(np.log(self.low), np.log(self.high), count))
+            case "gamma":
+                return np.minimum(rng.gamma(self.shape, self.high / (2 * self.shape), count), self.high)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Encodes conditions as features.
+
+    A thermometer of n bins over [low, high] has gap g = (high - low) / n and
+    e_j(v) = clip((v - low - j g) / g, 0, 1): every bin is reached.
+    """
+
+    objectives: int
+    encoding: Literal["raw", "thermometer", "both"] = "both"
+    bins: int = 16
+    beta: BetaOptions = field(default_factory=BetaOptions)
+
+    @property
+    def features(self) -> int:
+        """Length of an encoded condition."""
+        each = {"raw": 1, "thermometer": self.bins, "both": self.bins + 1}[self.encoding]
+        return (self.objectives + 1) * each
+
+    def encode(self, conditions: Conditions) -> Floats:
+        """Encode: (n, features)."""
+        values = np.column_stack([conditions.weights, conditions.beta / self.beta.high])
+        parts: list[NDArray[np.float64]] = []
+        if self.encoding != "thermometer":
+            parts.append(values)
+        if self.encoding != "raw":
+            parts.append(thermometer(values, self.bins))
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def thermometer(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Encode values (n, k) in [0, 1] as (n, k * bins)."""
+    filled = np.clip(values[:, :, None] * bins - np.arange(bins), 0, 1)
+    return filled.reshape(len(values), -1)
+
+
+def lattice(objectives: int, parts: int) -> NDArray[np.float64]:
+    """The simplex lattice of Das and Dennis: all weights that are multiples of 1/parts, (n, d)."""
+    if objectives == 1:
+        return np.ones((1, 1))
+    bars = combinations(range(parts + objectives - 1), objectives - 1)
+    edges = np.array([(-1, *bar, parts + objectives - 1) for bar in bars])
+    return (np.diff(edges, axis=1) - 1) / parts
+
+
+def even(objectives: int, count: int) -> NDArray[np.float64]:
+    """At least `count` evenly spread preferences, or as few more as a lattice allows: (n, d)."""
+    if objectives == 1:
+        return np.ones((count, 1))
+    parts = 1
+    while len(found := lattice(objectives, parts)) < count:
+        parts += 1
+    return found
+
+
+def dirichlet(alpha: Sequence[float], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw preferences: (count, d)."""
+    return rng.dirichlet(alpha, count)

@@ -1,0 +1,205 @@
+"""What a GFlowNet walks: states, actions, masks. And what a batch of its walks looks like."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core import Candidate
+
+Floats: TypeAlias = NDArray[np.float32]
+Bools: TypeAlias = NDArray[np.bool_]
+Integers: TypeAlias = NDArray[np.int64]
+
+Act: TypeAlias = Callable[[Integers, Floats, Bools], Integers]
+"""Chooses actions (n,) for the trajectories `rows` (n,), given features (n, F) and masks (n, A)."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """B complete walks with N states together, the final one of each walk not counted.
+
+    States stand in the order of walks, then of steps.
+    """
+
+    candidates: Sequence[Candidate]
+    """What each walk made: B."""
+    owner: Integers
+    """Which walk a state belongs to: (N,), ascending."""
+    features: Floats
+    """(N, F)."""
+    mask: Bools
+    """Allowed actions: (N, A)."""
+    actions: Integers
+    """Actions taken: (N,)."""
+    parents: Bools | None
+    """Actions that may have led to a state: (N, A), no row's but a first state's empty. None: a tree."""
+    fixed: NDArray[np.float64]
+    """Log probability of a walk's decisions that no network makes: (B,)."""
+
+    @property
+    def lengths(self) -> Integers:
+        """Number of actions of each walk: (B,)."""
+        return np.bincount(self.owner, minlength=len(self.candidates))
+
+
+def joined(parts: Sequence[Trajectories]) -> Trajectories:
+    """Put batches of one environment behind each other."""
+    parts = [part for part in parts if part.candidates]
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(len(part.candidates) for part in parts)])
+    parents = [part.parents for part in parts if part.parents is not None]
+    return Trajectories(
+        [candidate for part in parts for candidate in part.candidates],
+        np.concatenate([part.owner + start for part, start in zip(parts, starts, strict=False)]),
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.mask for part in parts]),
+        np.concatenate([part.actions for part in parts]),
+        np.concatenate(parents) if parents else None,
+        np.concatenate([part.fixed for part in parts]),
+    )
+
+
+class Environment(ABC):
+    """A directed acyclic graph of states whose complete walks make candidates."""
+
+    features: int
+    actions: int
+
+    @abstractmethod
+    def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
+        """Walk `count` times from the first state, in lock step, as `act` says."""
+
+    @abstractmethod
+    def backward(
+        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+    ) -> Trajectories:
+        """Walk back from each candidate to the first state.
+
+        `act` chooses among the actions that may have led to a state, uniformly where it is None. In a
+        tree there is one way back.
+        """
+
+
+class Graph(Environment):
+    """A graph with several ways to a candidate; its states are rows of whole numbers.
+
+    It is graded: all ways to a state have the same length. The last action is *stop*; from the states
+    where it is allowed, it makes the candidate.
+    """
+
+    @abstractmethod
+    def first(self) -> Integers:
+        """The first state: (S,)."""
+
+    @abstractmethod
+    def encode(self, states: Integers) -> Floats:
+        """Features of states (n, S): (n, F)."""
+
+    @abstractmethod
+    def allowed(self, states: Integers) -> Bools:
+        """Which actions may be taken: (n, A)."""
+
+    @abstractmethod
+    def origins(self, states: Integers) -> Bools:
+        """Which actions may have led here: (n, A), never *stop*."""
+
+    @abstractmethod
+    def step(self, states: Integers, actions: Integers, sign: int = 1) -> Integers:
+        """Take actions, none of them *stop*, or with `sign` -1 take them back."""
+
+    @abstractmethod
+    def candidate(self, state: Integers) -> Candidate:
+        """What stopping in a state (S,) makes."""
+
+    @abstractmethod
+    def state(self, candidate: Candidate) -> Integers:
+        """The state that a candidate was made from: (S,)."""
+
+    @property
+    def stop(self) -> int:
+        """The last action."""
+        return self.actions - 1
+
+    def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
+        states = np.tile(self.first(), (count, 1))
+        rows = np.arange(count)
+        visited: list[tuple[Integers, Integers, Integers]] = []
+        while len(rows):
+            here = states[rows]
+            actions = act(rows, self.encode(here), self.allowed(here))
+            visited.append((rows, here, actions))
+            on = actions != self.stop
+            states[rows[on]] = self.step(here[on], actions[on])
+            rows = rows[on]
+        return self._trajectories(states, visited)
+
+    def backward(
+        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+    ) -> Trajectories:
+        ends = np.array([self.state(candidate) for candidate in candidates]).reshape(len(candidates), -1)
+        rows = np.arange(len(candidates))
+        here, actions = ends, np.full(len(rows), self.stop)
+        visited: list[tuple[Integers, Integers, Integers]] = []
+
+        def by_chance(rows: Integers, features: Floats, mask: Bools) -> Integers:
+            del rows, features
+            return uniform(mask, rng)
+
+        choose = act or by_chance
+        while True:
+            visited.append((rows, here, actions))
+            origins = self.origins(here)
+            on = origins.any(axis=1)
+            if not on.any():
+                break
+            rows, here = rows[on], here[on]
+            actions = choose(rows, self.encode(here), origins[on])
+            here = self.step(here, actions, -1)
+        return self._trajectories(ends, visited[::-1], candidates)
+
+    def _trajectories(
+        self,
+        ends: Integers,
+        visited: Sequence[tuple[Integers, Integers, Integers]],
+        candidates: Sequence[Candidate] | None = None,
+    ) -> Trajectories:
+        owner = np.concatenate([rows for rows, _, _ in visited])
+        order = np.argsort(owner, kind="stable")
+        states = np.concatenate([here for _, here, _ in visited])[order]
+        return Trajectories(
+            candidates if candidates is not None else [self.candidate(end) for end in ends],
+            owner[order],
+            self.encode(states),
+            self.allowed(states),
+            np.concatenate([actions for _, _, actions in visited])[order],
+            self.origins(states),
+            np.zeros(len(ends)),
+        )
+
+
+@runtime_checkable
+class HasEnvironment(Protocol):
+    """A search space that knows a better graph of its own than the tree of its choices."""
+
+    def environment(self) -> Graph:
+        """Make the graph; its candidates are the space's."""
+        ...
+
+
+def uniform(mask: Bools, rng: np.random.Generator) -> Integers:
+    """Draw one allowed action a row, all equally likely: (n,)."""
+    return pick(mask.astype(np.float64), rng)
+
+
+def pick(weights: NDArray[np.float64], rng: np.random.Generator) -> Integers:
+    """Draw one column a row, in proportion to its weight: (n,). A weight of 0 is never drawn."""
+    sums = np.cumsum(weights, axis=1)
+    wanted = (1.0 - rng.random((len(weights), 1))) * sums[:, -1:]  # in (0, total]
+    return np.argmax(sums >= wanted, axis=1)

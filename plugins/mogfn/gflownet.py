@@ -1,0 +1,343 @@
+"""A multi-objective GFlowNet: one policy for every preference, P(x | w, β) ∝ R_w(x)^β.
+
+Jain et al., "Multi-Objective GFlowNets", arXiv 2210.12765 (MOGFN-PC).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...core import Candidate
+from .conditions import Conditions, Encoder, dirichlet
+from .environment import Bools, Environment, Floats, Graph, Integers, Trajectories, joined, pick
+from .losses import (
+    PENALTIES,
+    Terms,
+    detailed_balance,
+    group_means,
+    log_partition_variance,
+    log_z_estimates,
+    subtrajectory_balance,
+    trajectory_balance,
+)
+from .memory import Memory
+from .options import TrainingOptions
+from .policy import Heads, Policy
+from .scalarise import SCALARISATIONS
+
+Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
+"""Rewards (n, d) of candidates, each to be maximised, of about [0, 1]."""
+
+Offline: TypeAlias = Callable[[Conditions, np.random.Generator], Sequence[Candidate]]
+"""Candidates worth training on, one a condition."""
+
+
+class GFlowNet:
+    """The policy, its training, and what is asked of it afterwards. Runs on one thread of the CPU."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        objectives: int,
+        rewards: Rewards,
+        options: TrainingOptions,
+        rng: np.random.Generator,
+        *,
+        offline: Offline | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.environment = environment
+        self.options = options
+        self.rewards = rewards
+        self.memory = Memory(options.memory)
+        self.encoder = Encoder(objectives, options.encoding, options.bins, options.beta)
+        self.log_scalarise = SCALARISATIONS[options.scalarisation]
+        self._rng = rng
+        self._dtype = dtype
+        self._offline = offline
+        self._alpha = options.alpha if isinstance(options.alpha, tuple) else (options.alpha,) * objectives
+        with seeded(int(rng.integers(2**31))):
+            self.policy = Policy(
+                environment.features,
+                environment.actions,
+                self.encoder.features,
+                width=options.width,
+                depth=options.depth,
+                learned_backward=options.backward == "learned" and isinstance(environment, Graph),
+                tempered=options.beta.distribution != "constant" or options.beta.warmup > 0,
+            ).to(dtype)
+        z = set(self.policy.log_z.parameters())
+        self._optimizer = torch.optim.Adam(
+            [
+                {"params": [p for p in self.policy.parameters() if p not in z], "lr": options.learning_rate},
+                {
+                    "params": list(self.policy.log_z.parameters()),
+                    "lr": options.learning_rate * options.z_factor,
+                },
+            ]
+        )
+        self._served = copy.deepcopy(self.policy) if options.average else self.policy
+        self.step_number = 0
+
+    # Training -------------------------------------------------------------------------------------
+
+    def train(self, steps: int | None = None, watch: Callable[[int, float], None] | None = None) -> float:
+        """Train; return the mean loss of the last tenth. `watch` gets each step's number and loss."""
+        total = steps or self.options.steps
+        losses: list[float] = []
+        with one_thread():
+            for index in range(total):
+                self._schedule(index / total)
+                losses.append(self.step(index / total))
+                if watch is not None:
+                    watch(self.step_number, losses[-1])
+        return float(np.mean(losses[-max(1, total // 10) :]))
+
+    def step(self, done: float = 1.0) -> float:
+        """Train on one batch; `done` is the part of the training that is over. Returns the loss."""
+        conditions = self.draw_conditions(done)
+        trajectories, order = self.collect(conditions)
+        rewards = self.rewards(trajectories.candidates)
+        loss = self.loss(trajectories, conditions[order], rewards, order // self.options.group)
+        self._optimizer.zero_grad()
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.options.clip)
+        self._optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+        self.step_number += 1
+        if self.options.average:
+            weight = max(1 - self.options.average, 1 / self.step_number)
+            with torch.no_grad():
+                for mean, now in zip(self._served.parameters(), self.policy.parameters(), strict=True):
+                    mean.lerp_(now, weight)
+        return float(loss.detach())
+
+    def draw_conditions(self, done: float = 1.0) -> Conditions:
+        """Draw a batch's conditions: `group` rows in a row are equal."""
+        groups = self.options.batch // self.options.group
+        weights = dirichlet(self._alpha, groups, self._rng)
+        beta = self.options.beta.draw(groups, self._rng)
+        warmup = self.options.beta.warmup
+        if done < warmup:
+            beta = 1 + (beta - 1) * done / warmup
+        return Conditions(weights.repeat(self.options.group, axis=0), beta.repeat(self.options.group))
+
+    def collect(self, conditions: Conditions) -> tuple[Trajectories, Integers]:
+        """Walk a batch: forward with exploration, and back from known candidates.
+
+        Returns the walks, and for each the row of its condition.
+        """
+        place = np.arange(len(conditions)) % self.options.group
+        share = self.options.replay if self._offline is not None or len(self.memory) else 0.0
+        old = place < share * self.options.group
+        new, back = np.flatnonzero(~old), np.flatnonzero(old)
+        walks: list[Trajectories] = []
+        if len(new):
+            act = self._act(conditions[new], self.policy, self.options.exploration)
+            walks.append(self.environment.forward(len(new), act, self._rng))
+            self.memory.add(walks[0].candidates, self.rewards(walks[0].candidates))
+        if len(back):
+            known = self._known(conditions[back])
+            act = self._act_back(conditions[back]) if self.policy.backward_head is not None else None
+            walks.append(self.environment.backward(known, act, self._rng))
+        return joined(walks), np.concatenate([new, back])
+
+    def loss(
+        self,
+        walks: Trajectories,
+        conditions: Conditions,
+        rewards: NDArray[np.float64],
+        group: Integers,
+    ) -> Tensor:
+        """The mean loss of walks with rewards (B, d); `group` (B,) numbers those that share a condition."""
+        terms = self.terms(walks, conditions, rewards)
+        shape = PENALTIES[self.options.penalty]
+        match self.options.loss:
+            case "tb":
+                return trajectory_balance(terms, shape).mean()
+            case "db":
+                return detailed_balance(terms, shape).mean()
+            case "subtb":
+                return subtrajectory_balance(terms, self.options.decay, shape).mean()
+            case "vargrad":
+                groups = torch.as_tensor(group)
+                estimates = group_means(log_z_estimates(terms).detach(), groups)
+                follow = (terms.log_z - estimates).square()  # no gradient reaches the policy from here
+                return (log_partition_variance(terms, groups, shape) + follow).mean()
+
+    def terms(self, walks: Trajectories, conditions: Conditions, rewards: NDArray[np.float64]) -> Terms:
+        """Evaluate the policy along walks, each under its condition and with its rewards (B, d)."""
+        owner = torch.as_tensor(walks.owner)
+        encoded, log_beta = self._encoded(conditions)
+        heads = self._heads(self.policy, walks, encoded[owner], log_beta[owner])
+        taken = torch.as_tensor(walks.actions)[:, None]
+        forward = heads.forward.gather(1, taken).squeeze(1).double()
+        count, lengths = len(walks.candidates), torch.as_tensor(walks.lengths)
+        starts = lengths.cumsum(0) - lengths
+        step = torch.arange(len(owner)) - starts[owner]
+        width = max(1, int(lengths.max()))
+
+        def padded(values: Tensor) -> Tensor:
+            return torch.zeros(count, width, dtype=torch.float64).index_put((owner, step), values.double())
+
+        on = step.new_zeros(count, width, dtype=torch.bool)
+        on[owner, step] = True
+        dense = padded(forward)
+        dense[:, 0] = dense[:, 0] + torch.as_tensor(walks.fixed)
+        return Terms(
+            dense,
+            padded(self._log_backward(walks, heads, taken)),
+            padded(heads.flow),
+            on,
+            self.policy.log_z(encoded).squeeze(-1).double(),
+            torch.as_tensor(conditions.beta * self.log_scalarise(conditions.weights, rewards)),
+        )
+
+    # Asking ---------------------------------------------------------------------------------------
+
+    def sample(self, conditions: Conditions, rng: np.random.Generator) -> Sequence[Candidate]:
+        """Draw one candidate a condition from the policy, without exploration."""
+        with one_thread():
+            return self.environment.forward(
+                len(conditions), self._act(conditions, self._served, 0.0), rng
+            ).candidates
+
+    def log_probability(self, candidates: Sequence[Candidate], conditions: Conditions) -> NDArray[np.float64]:
+        """Log P(x | w, β) of candidates, each under its condition: (n,). In a tree only.
+
+        Raises:
+            TypeError: the environment is a graph, where a candidate has many walks.
+        """
+        if isinstance(self.environment, Graph):
+            raise TypeError("in a graph many walks lead to a candidate: use exact.terminating_distribution")
+        walks = self.environment.backward(candidates, None, self._rng)
+        with torch.no_grad(), one_thread():
+            return self.terms(walks, conditions, conditions.weights).forward.sum(dim=1).numpy()
+
+    def log_z(self, conditions: Conditions) -> NDArray[np.float64]:
+        """The learned log Z of conditions: (n,)."""
+        with torch.no_grad():
+            return self._served.log_z(self._encoded(conditions)[0]).squeeze(-1).double().numpy()
+
+    def action_probabilities(
+        self, conditions: Conditions, features: Floats, mask: Bools
+    ) -> NDArray[np.float64]:
+        """P_F of states under conditions, one each: (n, A)."""
+        return self._probabilities(self._served, self._encoded(conditions), features, mask, None)
+
+    # Inside ---------------------------------------------------------------------------------------
+
+    def _known(self, conditions: Conditions) -> Sequence[Candidate]:
+        if self._offline is not None:
+            return self._offline(conditions, self._rng)
+
+        def score(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.log_scalarise(conditions.weights[:, None], rewards[None])
+
+        return self.memory.draw(score, self._rng)
+
+    def _act(
+        self, conditions: Conditions, policy: Policy, exploration: float
+    ) -> Callable[[Integers, Floats, Bools], Integers]:
+        encoded, log_beta = self._encoded(conditions)
+
+        def act(rows: Integers, features: Floats, mask: Bools) -> Integers:
+            chosen = torch.as_tensor(rows)
+            weights = self._probabilities(policy, (encoded[chosen], log_beta[chosen]), features, mask, None)
+            if exploration:
+                even = mask / mask.sum(axis=1, keepdims=True)
+                weights = (1 - exploration) * weights + exploration * even
+            return pick(weights, self._rng)
+
+        return act
+
+    def _act_back(self, conditions: Conditions) -> Callable[[Integers, Floats, Bools], Integers]:
+        encoded, log_beta = self._encoded(conditions)
+
+        def act(rows: Integers, features: Floats, origins: Bools) -> Integers:
+            chosen = torch.as_tensor(rows)
+            weights = self._probabilities(
+                self.policy, (encoded[chosen], log_beta[chosen]), features, origins, origins
+            )
+            return pick(weights, self._rng)
+
+        return act
+
+    def _probabilities(
+        self,
+        policy: Policy,
+        condition: tuple[Tensor, Tensor],
+        features: Floats,
+        mask: Bools,
+        origins: Bools | None,
+    ) -> NDArray[np.float64]:
+        with torch.no_grad():
+            heads: Heads = policy(
+                torch.as_tensor(features, dtype=self._dtype),
+                torch.as_tensor(mask),
+                *condition,
+                None if origins is None else torch.as_tensor(origins),
+            )
+        found = heads.forward if origins is None else heads.backward
+        assert found is not None
+        return found.double().exp().numpy()
+
+    def _heads(self, policy: Policy, walks: Trajectories, encoded: Tensor, log_beta: Tensor) -> Heads:
+        return policy(
+            torch.as_tensor(walks.features, dtype=self._dtype),
+            torch.as_tensor(walks.mask),
+            encoded,
+            log_beta,
+            None if walks.parents is None else torch.as_tensor(walks.parents),
+        )
+
+    def _log_backward(self, walks: Trajectories, heads: Heads, taken: Tensor) -> Tensor:
+        """Log P_B(s_t | s_t+1) by state s_t; 0 for the last, whose candidate has one way back."""
+        if walks.parents is None or not len(walks.owner):
+            return torch.zeros(len(walks.owner), dtype=torch.float64)
+        last = np.append(walks.owner[1:] != walks.owner[:-1], True)
+        if heads.backward is not None:
+            back = heads.backward.roll(-1, dims=0).gather(1, taken).squeeze(1).double()
+        else:
+            ways = np.roll(walks.parents.sum(axis=1), -1)
+            back = -torch.as_tensor(np.log(np.maximum(ways, 1)))
+        return torch.where(torch.as_tensor(last), 0.0, back)
+
+    def _encoded(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        encoded = torch.as_tensor(self.encoder.encode(conditions), dtype=self._dtype)
+        return encoded, torch.as_tensor(conditions.beta, dtype=self._dtype).log()[:, None]
+
+    def _schedule(self, done: float) -> None:
+        factor = 0.5 ** int(4 * done)
+        for group, rate in zip(
+            self._optimizer.param_groups,
+            (self.options.learning_rate, self.options.learning_rate * self.options.z_factor),
+            strict=True,
+        ):
+            group["lr"] = rate * factor
+
+
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Compute on one thread: small networks are fastest so, and sums come out alike everywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Draw from torch's default generator with a seed of one's own."""
+    with cast(Any, torch.random).fork_rng(devices=[]):
+        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+        yield

@@ -1,0 +1,73 @@
+"""Options of a GFlowNet and its training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ...core import PluginOptions
+from .conditions import BetaOptions
+from .scalarise import Scalarisation
+
+
+class TrainingOptions(PluginOptions):
+    """How a GFlowNet is built and trained."""
+
+    loss: Literal["tb", "db", "subtb", "vargrad"] = Field(
+        default="tb",
+        description="Trajectory balance, detailed balance, sub-trajectory balance, or the variance of "
+        "the log partition function, which needs no Z.",
+    )
+    decay: float = Field(default=0.9, gt=0, le=1, description="λ of sub-trajectory balance.")
+    penalty: Literal["square", "absolute", "huber", "log-cosh"] = Field(
+        default="square", description="What a residual costs."
+    )
+    backward: Literal["uniform", "learned"] = Field(
+        default="uniform", description="Backward policy, where several ways lead to a candidate."
+    )
+    scalarisation: Scalarisation = Field(
+        default="sum",
+        description="How a preference makes one reward of several: weighted `sum`, `log-sum` (product "
+        "of powers), or `tchebycheff`, which reaches concave parts of a front.",
+    )
+    alpha: float | tuple[float, ...] = Field(
+        default=1.0, description="Preferences are drawn from Dirichlet(alpha): a number, or one an objective."
+    )
+    encoding: Literal["raw", "thermometer", "both"] = Field(
+        default="both", description="How preference and β are shown to the networks."
+    )
+    bins: int = Field(default=16, ge=1, description="Bins of a thermometer.")
+    beta: BetaOptions = Field(default=BetaOptions(), description="Inverse temperature.")
+    steps: int = Field(default=1000, ge=1, description="Training steps.")
+    batch: int = Field(default=64, ge=1, description="Trajectories a step.")
+    group: int = Field(default=4, ge=1, description="Trajectories of a step that share a condition.")
+    exploration: float = Field(
+        default=0.05, ge=0, lt=1, description="Share of actions drawn uniformly while training."
+    )
+    replay: float = Field(
+        default=0.5, ge=0, le=1, description="Share of a batch that is walked back from known candidates."
+    )
+    memory: int = Field(default=10_000, ge=1, description="How many candidates the replay memory holds.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Of the policy; halved every quarter.")
+    z_factor: float = Field(default=10.0, gt=0, description="How much faster log Z learns.")
+    clip: float = Field(default=10.0, gt=0, description="Largest norm of a gradient.")
+    width: int = Field(default=128, ge=1, description="Width of the policy's layers.")
+    depth: int = Field(default=3, ge=1, description="Number of the policy's layers.")
+    average: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of an average of the weights, which proposals then come from.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainingOptions:
+        if self.batch % self.group:
+            raise ValueError(f"batch {self.batch} is no multiple of group {self.group}")
+        if self.loss == "vargrad" and self.group < 2:
+            raise ValueError("vargrad compares trajectories of one condition: set group to 2 or more")
+        alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
+        if not alphas or min(alphas) <= 0:
+            raise ValueError("alpha has to be above 0")
+        return self

@@ -1,0 +1,181 @@
+"""The preference-conditional sampler: a GFlowNet trained on the objectives themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...core import Candidate, SearchProblem, SpecError, Suggestion
+from ...core.draw import draw_candidate
+from ...core.pareto import violation
+from ...core.seeds import generator
+from . import rewards
+from .conditions import Conditions
+from .environment import Environment, Graph, HasEnvironment
+from .rounds import RoundOptions, RoundSampler, Snapshot, Told
+from .serving import distinct, preferences, repeated
+from .slots import Division
+from .walk import Walks
+
+if TYPE_CHECKING:
+    from .gflownet import GFlowNet, Rewards
+
+PROBES = 512
+"""Random candidates that show the range of exact objectives."""
+
+
+class PcOptions(RoundOptions):
+    """Options of `mogfn-pc`."""
+
+    bins: int = Field(default=16, ge=2, description="Cells that a real-valued choice is cut into.")
+    graph: bool = Field(
+        default=True,
+        description="Use the graph that a space brings along, if it does, instead of its choices' tree.",
+    )
+
+
+class MogfnPc(RoundSampler[PcOptions]):
+    """MOGFN-PC (Jain et al., arXiv 2210.12765, section 4.1): P(x | w, β) ∝ R_w(x)^β.
+
+    Where all optimised objectives are exact (static), the policy is trained on them before the first
+    trial, and every proposal is a sample from it. Otherwise each round trains a policy on the finished
+    trials alone, walked back; for expensive objectives `mogfn-al` makes more of each trial.
+    """
+
+    name: ClassVar[str] = "mogfn-pc"
+    summary: ClassVar[str] = "preference-conditional GFlowNet: diverse candidates for every trade-off"
+
+    def start(self, problem: SearchProblem) -> None:
+        super().start(problem)
+        self._net: GFlowNet | None = None
+        self._values: dict[str, dict[str, float]] = {}
+
+    @property
+    def exact(self) -> bool:
+        """Whether every optimised objective is known without a trial."""
+        return all(goal.name in self.problem.exact for goal in self.problem.optimised)
+
+    @property
+    def initial(self) -> int:
+        return 0 if self.exact else self.options.initial
+
+    def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
+        net = self._trained(snapshot)
+        if net is None:
+            return []
+        rng = generator(self.problem.seed, snapshot.number, 1)
+        options = self.options
+        weights = preferences(self.problem, options.preference, options.spread, count, rng)
+        return distinct(net, weights, snapshot.proposed, rng)
+
+    def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
+        snapshot = self.snapshot(len(self._told) + len(self._pending))
+        net = self._trained(snapshot)
+        if net is None:
+            raise SpecError(f"sampler {self.name!r} has no finished trial to learn from yet")
+        weights = np.array([preference[goal.name] for goal in self.problem.optimised])
+        rng = generator(self.problem.seed, snapshot.number, 2)
+        found = distinct(net, np.tile(weights, (count, 1)), snapshot.proposed, rng)
+        conditions = repeated(weights, len(found), net.options.beta.high)
+        graph = isinstance(net.environment, Graph)
+        likely: list[float | None] = [None] * len(found)
+        if not graph:
+            likely = [float(one) for one in net.log_probability(found, conditions)]
+        suggestions = [
+            Suggestion(one, self._exact_values(one), log_probability=log_p)
+            for one, log_p in zip(found, likely, strict=True)
+        ]
+        if self.exact:
+            merit = net.log_scalarise(conditions.weights, net.rewards(found))
+        else:
+            merit = np.array([log_p or 0.0 for log_p in likely])
+        order: list[int] = np.argsort(-merit, kind="stable").tolist()
+        return [suggestions[index] for index in order]
+
+    # Training -------------------------------------------------------------------------------------
+
+    def _trained(self, snapshot: Snapshot) -> GFlowNet | None:
+        """The policy for what a snapshot knows; None as long as there is nothing to learn from."""
+        if self.exact:
+            if self._net is None:
+                self._net = self._train(self._rewards_of_anything(), generator(self.problem.seed, 0, 2))
+            return self._net
+        scored = [told for told in snapshot.told if told.observation.scored]
+        if not scored:
+            return None
+        return self._train(self._rewards_of(scored), generator(self.problem.seed, snapshot.number, 0), scored)
+
+    def _train(self, reward: Rewards, rng: np.random.Generator, scored: Sequence[Told] = ()) -> GFlowNet:
+        from .gflownet import GFlowNet
+
+        options = self.options.gflownet
+        if scored:
+            options = options.model_copy(update={"replay": 1.0})
+        known = [told.candidate for told in scored]
+        net = GFlowNet(self._environment(known), self.objectives, reward, options, rng)
+        if scored:
+            net.memory.add(known, reward(known))
+        loss = net.train()
+        self.record(loss=loss, **self._log_z(net))
+        return net
+
+    def _environment(self, known: Sequence[Candidate]) -> Environment:
+        space = self.problem.space
+        if self.options.graph and isinstance(space, HasEnvironment):
+            return space.environment()
+        return Walks(space, Division(self.options.bins), known)
+
+    def _log_z(self, net: GFlowNet) -> dict[str, float]:
+        """The learned log Z of each single objective and of their even mixture."""
+        names = [goal.name for goal in self.problem.optimised]
+        weights = np.vstack([np.eye(len(names)), np.full((1, len(names)), 1 / len(names))])
+        found = net.log_z(Conditions(weights, np.full(len(weights), net.options.beta.high)))
+        return {f"log_z/{name}": float(value) for name, value in zip([*names, "even"], found, strict=True)}
+
+    # Rewards --------------------------------------------------------------------------------------
+
+    def _exact_values(self, candidate: Candidate) -> dict[str, float]:
+        """The exact goals' values; computed once a candidate."""
+        if candidate.digest not in self._values:
+            self._values[candidate.digest] = {
+                name: compute(candidate) for name, compute in self.problem.exact.items()
+            }
+        return self._values[candidate.digest]
+
+    def _rewards_of_anything(self) -> Rewards:
+        """Rewards computed from the exact goals: nothing where a bound on one is broken."""
+        rng = generator(self.problem.seed, 0, 3)
+        probes = [draw_candidate(self.problem.space, rng) for _ in range(PROBES)]
+        scales = self._scales([self._exact_values(one) for one in probes])
+
+        def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+            points = [self._exact_values(one) for one in candidates]
+            feasible = np.array([violation(point, self.problem.goals) == 0 for point in points])
+            return np.maximum(rewards.table(scales, points), 0.0) * feasible[:, None]
+
+        return reward
+
+    def _rewards_of(self, scored: Sequence[Told]) -> Rewards:
+        """Rewards of finished trials."""
+        scales = self._scales([told.observation.values for told in scored])
+        points = [told.observation.values for told in scored]
+        feasible = np.array([told.observation.violation == 0 for told in scored])
+        found = np.maximum(rewards.table(scales, points), 0.0) * feasible[:, None]
+        known = {told.candidate: row for told, row in zip(scored, found, strict=True)}
+        return lambda candidates: np.array([known[one] for one in candidates]).reshape(-1, self.objectives)
+
+    def _scales(self, points: Sequence[Mapping[str, float]]) -> list[rewards.Scale]:
+        options = self.options
+        return [
+            rewards.scale(
+                goal,
+                [point[goal.name] for point in points],
+                options.bounds.get(goal.name),
+                goal.name in options.log,
+            )
+            for goal in self.problem.optimised
+        ]

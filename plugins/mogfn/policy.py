@@ -1,0 +1,78 @@
+"""The networks: forward and backward policy and log flow in one trunk, log Z beside it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+NEVER = torch.finfo(torch.float32).min
+
+
+class Heads(NamedTuple):
+    """What the trunk says of N states: log P_F (N, A), log P_B (N, A) if learned, log F (N,)."""
+
+    forward: Tensor
+    backward: Tensor | None
+    flow: Tensor
+
+
+class Policy(nn.Module):
+    """A residual MLP over state and condition, and a small one for log Z(condition).
+
+    Logits are scaled by a learned, positive f(β) where β varies (Logit-GFN, arXiv 2310.02823).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        actions: int,
+        conditions: int,
+        *,
+        width: int = 128,
+        depth: int = 3,
+        learned_backward: bool = False,
+        tempered: bool = False,
+    ) -> None:
+        super().__init__()
+        self.state = nn.Linear(features, width)
+        self.condition = nn.Linear(conditions, width, bias=False)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
+        self.forward_head = nn.Linear(width, actions)
+        self.backward_head = nn.Linear(width, actions) if learned_backward else None
+        self.flow_head = nn.Linear(width, 1)
+        self.scale = _mlp(1, 16, 1) if tempered else None
+        self.log_z = _mlp(conditions, 64, 64, 1)
+        for head in (self.forward_head, self.backward_head, self.flow_head, self.log_z[-1]):
+            if isinstance(head, nn.Linear):  # uniform policies, flows and Z of 1 to start from
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    def forward(
+        self, features: Tensor, mask: Tensor, conditions: Tensor, log_beta: Tensor, origins: Tensor | None
+    ) -> Heads:
+        """Evaluate states: features (N, F), mask (N, A), conditions (N, C), log β (N, 1)."""
+        hidden = nn.functional.silu(self.state(features) + self.condition(conditions))
+        for block in self.blocks:
+            hidden = hidden + nn.functional.silu(block(hidden))
+        logits = self.forward_head(hidden)
+        if self.scale is not None:
+            logits = logits * nn.functional.softplus(self.scale(log_beta) + 0.5413)  # 1 to start from
+        backward = None
+        if self.backward_head is not None and origins is not None:
+            backward = log_softmax(self.backward_head(hidden), origins)
+        return Heads(log_softmax(logits, mask), backward, self.flow_head(hidden).squeeze(-1))
+
+
+def log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Log probabilities of the allowed actions; a forbidden one's is never to be looked at."""
+    return torch.log_softmax(logits.masked_fill(~mask, NEVER), dim=-1)
+
+
+def _mlp(*sizes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])

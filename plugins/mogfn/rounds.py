@@ -1,0 +1,158 @@
+"""A sampler that proposes in rounds, each a pure function of what was known when it began.
+
+So a sampler is restored from the log alone: `adopt` counts where rounds begin, and only the round that
+was under way is computed again.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from pydantic import Field
+
+from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProblem, SpecError
+from ...core.draw import draw_new
+from ...core.seeds import generator
+from .options import TrainingOptions
+
+
+class RoundOptions(PluginOptions):
+    """What the samplers of this folder share."""
+
+    initial: int = Field(default=20, ge=0, description="Random candidates before the first round.")
+    batch: int = Field(
+        default=8, ge=1, description="Proposals a round, none waiting for the others' results."
+    )
+    preference: dict[str, float] | None = Field(
+        default=None,
+        description="Weights of objectives, by name, that proposals are to serve; by default they "
+        "spread over all preferences.",
+    )
+    spread: float = Field(default=0.2, ge=0, le=1, description="How far proposals stray from `preference`.")
+    bounds: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="Range of an objective's values, by name; by default what was seen.",
+    )
+    log: tuple[str, ...] = Field(default=(), description="Objectives that count by their logarithm.")
+    gflownet: TrainingOptions = Field(default=TrainingOptions(), description="The GFlowNet and its training.")
+
+
+RoundsT = TypeVar("RoundsT", bound=RoundOptions, covariant=True)  # noqa: PLC0105
+
+
+@dataclass(frozen=True)
+class Told:
+    """A candidate and what became of it."""
+
+    candidate: Candidate
+    observation: Observation
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known when a round begins: `number` is that of its first ask."""
+
+    number: int
+    told: Sequence[Told]
+    pending: Sequence[Candidate]
+    proposed: frozenset[str]
+    """Digests of all candidates proposed so far."""
+
+
+class RoundSampler(Sampler[RoundsT]):
+    """Keeps the log and the rounds; a subclass makes a round's proposals."""
+
+    restore: ClassVar = "history"
+
+    @property
+    def lookahead(self) -> int:
+        return self.options.batch
+
+    def start(self, problem: SearchProblem) -> None:
+        super().start(problem)
+        names = [goal.name for goal in problem.optimised]
+        options = self.options
+        for option, given in (
+            ("preference", options.preference or {}),
+            ("bounds", options.bounds),
+            ("log", options.log),
+        ):
+            for name in given:
+                if name not in names:
+                    raise SpecError(
+                        f"sampler {self.name!r}: option {option!r} names {name!r}, which is no optimised "
+                        f"objective of this job ({', '.join(names)})"
+                    )
+        alpha = options.gflownet.alpha
+        if isinstance(alpha, tuple) and len(alpha) != self.objectives:
+            raise SpecError(
+                f"sampler {self.name!r}: alpha has {len(alpha)} numbers for {self.objectives} objectives"
+            )
+        self._told: list[Told] = []
+        self._pending: dict[int, Candidate] = {}
+        self._proposed: set[str] = set()
+        self._round: Snapshot | None = None
+        self._used = 0
+        self._queue: list[Candidate] | None = None
+        self._metrics: dict[str, float] = {}
+
+    @property
+    def objectives(self) -> int:
+        """How many rewards a candidate has."""
+        return len(self.problem.optimised)
+
+    @property
+    def initial(self) -> int:
+        """How many candidates are random before the first round."""
+        return self.options.initial
+
+    @abstractmethod
+    def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
+        """Propose up to `count` different candidates, none of them proposed before."""
+
+    def ask(self, number: int) -> Candidate:
+        self._enter(number)
+        candidate: Candidate | None = None
+        if self._round is not None:
+            if self._queue is None:
+                self._queue = list(self.propose(self._round, self.options.batch))
+            fresh = (one for one in self._queue[self._used :] if one.digest not in self._proposed)
+            candidate = next(fresh, None)
+        if candidate is None:
+            candidate = draw_new(self.problem.space, self._proposed, generator(self.problem.seed, number, 0))
+        self._note(number, candidate)
+        return candidate
+
+    def adopt(self, number: int, candidate: Candidate) -> None:
+        self._enter(number)
+        self._note(number, candidate)
+
+    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
+        self._pending.pop(number, None)
+        self._told.append(Told(candidate, observation))
+
+    def diagnostics(self) -> Mapping[str, float]:
+        metrics, self._metrics = self._metrics, {}
+        return metrics
+
+    def snapshot(self, number: int) -> Snapshot:
+        """What is known now."""
+        pending = tuple(self._pending.values())
+        return Snapshot(number, tuple(self._told), pending, frozenset(self._proposed))
+
+    def record(self, **metrics: float) -> None:
+        """Note metrics for `diagnostics`."""
+        self._metrics.update(metrics)
+
+    def _enter(self, number: int) -> None:
+        """Begin a round where one is due."""
+        if number >= self.initial and (self._round is None or self._used >= self.options.batch):
+            self._round, self._queue, self._used = self.snapshot(number), None, 0
+
+    def _note(self, number: int, candidate: Candidate) -> None:
+        self._pending[number] = candidate
+        self._proposed.add(candidate.digest)
+        self._used += self._round is not None

@@ -1,0 +1,72 @@
+"""Proposals from a trained GFlowNet: new candidates, each for a preference."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core import Candidate, SearchProblem
+from .conditions import Conditions, even
+
+if TYPE_CHECKING:
+    from .gflownet import GFlowNet
+
+TRIES = 8
+"""Samples drawn for each candidate wanted, since some are known already."""
+SPREAD = 64
+"""Preferences to choose from, evenly spread."""
+
+
+def preferences(
+    problem: SearchProblem,
+    around: Mapping[str, float] | None,
+    spread: float,
+    count: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Draw `count` evenly spread preferences, drawn together `around` one where it is given: (n, d)."""
+    lattice = even(len(problem.optimised), max(SPREAD, count))
+    weights = lattice[
+        np.concatenate([rng.permutation(len(lattice)) for _ in range(1 + count // len(lattice))])
+    ]
+    weights = weights[:count]
+    if around is None:
+        return weights
+    centre = np.array([around.get(goal.name, 0.0) for goal in problem.optimised])
+    return (1 - spread) * centre / centre.sum() + spread * weights
+
+
+def distinct(
+    net: GFlowNet, weights: NDArray[np.float64], known: Collection[str], rng: np.random.Generator
+) -> list[Candidate]:
+    """Sample a candidate for each preference (n, d), none of them known (by digest) nor twice.
+
+    Fewer come back where the policy has no more to give.
+    """
+    beta = np.full(len(weights) * TRIES, net.options.beta.high)
+    drawn = net.sample(Conditions(weights.repeat(TRIES, axis=0), beta), rng)
+    found: dict[str, Candidate] = {}
+    spare: dict[str, Candidate] = {}
+    for row in range(len(weights)):
+        fresh = {
+            one.digest: one
+            for one in drawn[row * TRIES : (row + 1) * TRIES]
+            if one.digest not in known and one.digest not in found
+        }
+        if fresh:
+            digest = next(iter(fresh))
+            found[digest] = fresh.pop(digest)
+        spare |= fresh
+    for digest, one in spare.items():
+        if len(found) >= len(weights):
+            break
+        found.setdefault(digest, one)
+    return list(found.values())
+
+
+def repeated(weights: NDArray[np.float64], count: int, beta: float) -> Conditions:
+    """One condition, `count` times."""
+    return Conditions(np.tile(weights, (count, 1)), np.full(count, beta))

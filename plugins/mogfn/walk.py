@@ -1,0 +1,162 @@
+"""Any search space as an environment: its program of choices, walked by a batch in lock step.
+
+Each walk runs the space's own code in a greenlet that stops at every decision. The state is what was
+decided so far, so the graph is a tree: a candidate has one walk, and P_B is 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, cast
+
+import numpy as np
+from greenlet import getcurrent, greenlet
+from numpy.typing import NDArray
+
+from ...core import Candidate, Choice, SearchSpace
+from .environment import Act, Bools, Environment, Floats, Integers, Trajectories
+from .slots import Division, Slot, find_slots
+
+Decision: TypeAlias = tuple[int, int]
+"""Index of a slot, and how many parts there are."""
+
+
+class Walks(Environment):
+    """The tree of a space's decisions.
+
+    Actions are the decisions' parts, those of all slots behind each other. Features are the actions
+    taken, the place of each ordered one in its range, and the slot to decide next.
+
+    A decision that `find_slots` missed, or that has more parts than were seen, isn't shown to the
+    policy: it is answered uniformly, and its probability is kept.
+    """
+
+    def __init__(
+        self, space: SearchSpace, division: Division | None = None, known: Iterable[Candidate] = ()
+    ) -> None:
+        self.space = space
+        self.division = division or Division()
+        self.slots: Mapping[str, Slot] = find_slots(space, self.division, known)
+        self._index = {name: index for index, name in enumerate(self.slots)}
+        self._offsets = np.array([slot.offset for slot in self.slots.values()], np.int64)
+        self.actions = max(1, sum(slot.count for slot in self.slots.values()))
+        ordered = [slot for slot in self.slots.values() if slot.ordered]
+        self._table = np.eye(self.actions, self.actions + len(ordered), dtype=np.float32)
+        for column, slot in enumerate(ordered, self.actions):
+            self._table[slot.offset : slot.offset + slot.count, column] = np.linspace(0, 1, slot.count)
+        self.features = self._table.shape[1] + max(1, len(self.slots))
+
+    def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
+        fixed = np.zeros(count)
+        walks = [self._walk(row, rng, fixed) for row in range(count)]
+        made = [_switched(walk) for walk in walks]
+        taken = np.zeros((count, self._table.shape[1]), np.float32)
+        record: list[NDArray[np.int64]] = []
+        while True:
+            rows = np.array([row for row in range(count) if not isinstance(made[row], Candidate)], np.int64)
+            if not len(rows):
+                break
+            decisions = np.array([made[row] for row in rows], np.int64)
+            slots, counts = decisions.T
+            actions = act(rows, self._features(taken[rows], slots), self._mask(slots, counts))
+            record.append(np.stack([rows, slots, counts, actions]))
+            taken[rows] += self._table[actions]
+            for row, index in zip(rows.tolist(), (actions - self._offsets[slots]).tolist(), strict=True):
+                made[row] = _switched(walks[row], index)
+        candidates = cast("list[Candidate]", made)
+        table = np.concatenate(record, axis=1) if record else np.zeros((4, 0), np.int64)
+        return self._trajectories(candidates, table[:, np.argsort(table[0], kind="stable")], fixed)
+
+    def backward(
+        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+    ) -> Trajectories:
+        fixed = np.zeros(len(candidates))
+        steps: list[tuple[int, int, int, int]] = []
+        for row, candidate in enumerate(candidates):
+            for name, count, index in self.path(candidate):
+                slot = self._known(name, count)
+                if slot is None:
+                    fixed[row] -= math.log(count)
+                else:
+                    steps.append((row, slot, count, int(self._offsets[slot]) + index))
+        table = np.array(steps, np.int64).reshape(-1, 4).T
+        return self._trajectories(candidates, table, fixed)
+
+    def path(self, candidate: Candidate) -> list[tuple[str, int, int]]:
+        """The decisions that make a candidate: slot, number of parts, index of the part."""
+        taken: list[tuple[str, int, int]] = []
+
+        def pick(choice: Choice) -> object:
+            value = candidate[choice.name]
+            taken.extend(self.division.parts(choice, value))
+            return value
+
+        self.space.generate(cast(Callable[[Choice], str], pick))
+        return taken
+
+    def describe(self, candidates: Sequence[Candidate]) -> Floats:
+        """Features of finished candidates, for a model: actions taken and places, 0 where inactive.
+
+        (n, F): real numbers stand at their place in their range, not in their cell.
+        """
+        made = np.zeros((len(candidates), self._table.shape[1]), np.float32)
+        for row, candidate in enumerate(candidates):
+            for name, count, index in self.path(candidate):
+                slot = self._known(name, count)
+                if slot is not None:
+                    made[row] += self._table[self._offsets[slot] + index]
+        return made
+
+    def _walk(self, row: int, rng: np.random.Generator, fixed: NDArray[np.float64]) -> greenlet:
+        def part(name: str, edges: Sequence[float]) -> int:
+            count = len(edges) - 1
+            slot = self._known(name, count)
+            if slot is None:
+                fixed[row] -= math.log(count)
+                return int(rng.integers(count))
+            return cast(int, switch((slot, count)))
+
+        def pick(choice: Choice) -> str:
+            return cast(str, self.division.answer(choice, part, rng.random))
+
+        main = getcurrent()
+        switch = cast("Callable[[Decision], object]", main.switch)
+        return greenlet(lambda: self.space.generate(pick))
+
+    def _known(self, name: str, count: int) -> int | None:
+        index = self._index.get(name)
+        return index if index is not None and count <= self.slots[name].count else None
+
+    def _features(self, taken: Floats, slots: Integers) -> Floats:
+        pointer = np.zeros((len(slots), max(1, len(self.slots))), np.float32)
+        pointer[np.arange(len(slots)), slots] = 1
+        return np.concatenate([taken, pointer], axis=1)
+
+    def _mask(self, slots: Integers, counts: Integers) -> Bools:
+        place = np.arange(self.actions) - self._offsets[slots][:, None]
+        return (place >= 0) & (place < counts[:, None])
+
+    def _trajectories(
+        self, candidates: Sequence[Candidate], table: Integers, fixed: NDArray[np.float64]
+    ) -> Trajectories:
+        owner, slots, counts, actions = table
+        rows = self._table[actions]
+        before = np.cumsum(rows, axis=0, dtype=np.float64) - rows
+        if len(owner):
+            before -= before[np.searchsorted(owner, owner)]
+        return Trajectories(
+            candidates,
+            owner,
+            self._features(before.astype(np.float32), slots),
+            self._mask(slots, counts),
+            actions,
+            None,
+            fixed,
+        )
+
+
+def _switched(walk: greenlet, *index: int) -> Candidate | Decision:
+    """Go on with a walk to its next decision, or to its end."""
+    switch = cast("Callable[..., Candidate | Decision]", walk.switch)  # pyright: ignore[reportUnknownMemberType]
+    return switch(*index)
