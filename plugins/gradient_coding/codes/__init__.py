@@ -1,0 +1,8 @@
+"""Gradient codes: which chunks a worker sums with which coefficients, and how replies decode."""
+
+from __future__ import annotations
+
+from .base import TOLERANCE, Code, UndecodableError, Weights
+from .repetition import FractionalRepetition
+
+__all__ = ["TOLERANCE", "Code", "FractionalRepetition", "UndecodableError", "Weights"]

@@ -1,0 +1,69 @@
+"""Gradient coding within a round: the job of a round decodes at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..codes import Code, FractionalRepetition
+from ..codes.base import Floats, Mask
+from .base import Closed, Decoding, Part, Scheme, Term
+
+
+class GradientCoding(Scheme):
+    """(n, s)-GC (Tandon et al., 2017). With fractional repetition, which is the default code, a round
+    is feasible as soon as every group is covered, however many stragglers there are.
+    """
+
+    name = "gc"
+    delay = 0
+
+    def __init__(self, n: int, s: int, code: Code | None = None) -> None:
+        super().__init__(n)
+        self.s = s
+        self.code = code if code is not None else FractionalRepetition(n, s)
+        self.fractions = self.code.fractions
+        self.load = self.code.load
+        self._loads = self.code.loads
+        self._job: int | None = None
+        self._replied: dict[int, Mask] = {}
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        return {"s": self.s}
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        return () if self._job is None else (self._job,)
+
+    def parts(self, worker: int) -> tuple[Part, ...]:
+        return () if self._job is None else (Part(self._job, 0, *self.code.row(worker)),)
+
+    def conforms(self, replied: Mask) -> bool:
+        return self._job is None or (self.n - int(replied.sum()) <= self.s and self.code.decodable(replied))
+
+    def feasible(self, replied: Mask) -> bool:
+        return self._job is None or self.code.decodable(replied)
+
+    def decode(self, job: int) -> Decoding:
+        weights = self.code.decode(self._replied.pop(job))
+        used = np.flatnonzero(weights.values)
+        terms = tuple(Term(int(worker), 0, weights.values[worker].item()) for worker in used)
+        return Decoding(job, terms, weights.residual)
+
+    def discard(self, job: int) -> None:
+        self._replied.pop(job, None)
+        if self._job == job:
+            self._job = None
+
+    def _assign(self, new: bool) -> Floats:
+        self._job = self.round if new else None
+        return self._loads if new else np.zeros(self.n)
+
+    def _close(self, replied: Mask) -> Closed:
+        if self._job is None:
+            return Closed(self.round, np.zeros(self.n, dtype=bool), ())
+        job, self._job = self._job, None
+        self._replied[job] = replied.copy()
+        return Closed(self.round, ~replied, (job,))
