@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from .base import TOLERANCE, Code, UndecodableError, Weights
+from .cyclic import CyclicMDS, RandomCyclic
 from .repetition import FractionalRepetition
 
-__all__ = ["TOLERANCE", "Code", "FractionalRepetition", "UndecodableError", "Weights"]
+__all__ = [
+    "TOLERANCE",
+    "Code",
+    "CyclicMDS",
+    "FractionalRepetition",
+    "RandomCyclic",
+    "UndecodableError",
+    "Weights",
+]

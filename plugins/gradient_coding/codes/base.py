@@ -36,10 +36,11 @@ class UndecodableError(OrchestrateError, ArithmeticError):
 class Weights:
     """How replies are added up: `values` (n,), zero where there is no reply.
 
-    `residual` is the largest entry of |a B - 1|; 0 for a code of zeros and ones.
+    `residual` is the largest entry of |a B - 1|; 0 for a code of zeros and ones. Complex codes have
+    complex values.
     """
 
-    values: Floats
+    values: NDArray[np.inexact]
     residual: float
 
 
@@ -74,8 +75,17 @@ class Code(ABC):
         return float(self.loads.max())
 
     def row(self, worker: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Chunks that `worker` computes, and their coefficients."""
+        """Chunks that `worker` computes, and their coefficients.
+
+        Raises:
+            ValueError: the coefficients are complex, and no gradient is.
+        """
         row = self.matrix[worker]
+        if np.iscomplexobj(row):
+            raise ValueError(
+                f"{type(self).__name__}({self.n}, {self.s}) has complex coefficients: choose s so that n - s "
+                "is odd, or another code"
+            )
         chunks = np.flatnonzero(row)
         return tuple(chunks.tolist()), tuple(row[chunks].tolist())
 

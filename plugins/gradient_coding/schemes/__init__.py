@@ -4,5 +4,21 @@ from __future__ import annotations
 
 from .base import Assignment, Closed, Decoding, Part, Scheme, Term, cut
 from .coding import GradientCoding
+from .multiplexed import Multiplexed
+from .plain import BackupWorkers, Uncoded
+from .selective import SelectiveRepetition
 
-__all__ = ["Assignment", "Closed", "Decoding", "GradientCoding", "Part", "Scheme", "Term", "cut"]
+__all__ = [
+    "Assignment",
+    "BackupWorkers",
+    "Closed",
+    "Decoding",
+    "GradientCoding",
+    "Multiplexed",
+    "Part",
+    "Scheme",
+    "SelectiveRepetition",
+    "Term",
+    "Uncoded",
+    "cut",
+]

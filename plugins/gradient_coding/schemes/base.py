@@ -18,13 +18,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..codes.base import Floats, Mask
-
-State = Literal["idle", "open"]
 
 
 @dataclass(frozen=True, slots=True)
