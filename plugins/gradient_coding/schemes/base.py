@@ -97,7 +97,7 @@ class Scheme(ABC):
     and `messages`, the most vectors that a worker sends in a round.
     """
 
-    name: ClassVar[str]
+    name: str
     exact: ClassVar[bool] = True
     """Whether decoded gradients are those of the whole batch."""
 

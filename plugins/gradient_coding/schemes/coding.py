@@ -13,16 +13,19 @@ from .base import Closed, Decoding, Part, Scheme, Term
 
 class GradientCoding(Scheme):
     """(n, s)-GC (Tandon et al., 2017). With fractional repetition, which is the default code, a round
-    is feasible as soon as every group is covered, however many stragglers there are.
+    is feasible as soon as every group is covered, however many stragglers there are, and the scheme is
+    called gc-frc.
     """
 
-    name = "gc"
+    name = "gc-frc"
     delay = 0
 
     def __init__(self, n: int, s: int, code: Code | None = None) -> None:
         super().__init__(n)
         self.s = s
         self.code = code if code is not None else FractionalRepetition(n, s)
+        if not isinstance(self.code, FractionalRepetition):
+            self.name = "gc"
         self.fractions = self.code.fractions
         self.load = self.code.load
         self._loads = self.code.loads

@@ -1,0 +1,116 @@
+"""A scheme's rounds in virtual time: the production state machines over a profile of reply times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .codes.base import Floats, Mask
+from .schemes.base import Scheme
+from .stragglers.profile import Profile
+from .waiting import Cause, Rule, Wait
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the master adds to a round: seconds a decoded job, and seconds a vector that comes in."""
+
+    decode: float = 0.0
+    vector: float = 0.0
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """How a scheme went: by round, its duration and the part of it after the window, in seconds, why
+    it ended, and who straggled (rounds, n); by job, when it was decoded, in seconds from the start.
+    """
+
+    durations: Floats
+    waited: Floats
+    causes: Sequence[Cause]
+    stragglers: NDArray[np.bool_]
+    decoded: dict[int, float]
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole run."""
+        return float(self.durations.sum())
+
+
+def simulate(
+    scheme: Scheme, profile: Profile, jobs: int, wait: Wait | None = None, costs: Costs | None = None
+) -> Simulated:
+    """Run `jobs` jobs of a fresh scheme to their ends, over the first jobs + delay rounds of a profile.
+
+    Raises:
+        ValueError: the profile has other workers than the scheme, or too few rounds.
+    """
+    wait, costs = wait or Wait(), costs or Costs()
+    if profile.n != scheme.n:
+        raise ValueError(f"the profile has {profile.n} workers and {scheme!r} has {scheme.n}")
+    if profile.rounds < jobs + scheme.delay:
+        raise ValueError(
+            f"{jobs} jobs of {scheme!r} take {jobs + scheme.delay} rounds; the profile has {profile.rounds}"
+        )
+    clock = 0.0
+    durations: list[float] = []
+    waited: list[float] = []
+    causes: list[Cause] = []
+    masks: list[Mask] = []
+    decoded: dict[int, float] = {}
+    for index in range(jobs + scheme.delay):
+        if index >= jobs and not scheme.pending:
+            break
+        assignment = scheme.assign(index < jobs)
+        working = assignment.working
+        if working.any():
+            duration, late, cause, replied = end_of_round(
+                scheme, working, profile.at(index, assignment.loads), wait
+            )
+        else:
+            duration, late, cause, replied = 0.0, 0.0, Cause.COMPLETE, ~working
+        messages = int(np.count_nonzero(replied & working)) * min(scheme.messages, index + 1)
+        closed = scheme.close(replied)
+        duration += costs.vector * messages + costs.decode * len(closed.decodable)
+        clock += duration
+        for job in closed.decodable:
+            decoded[job] = clock
+            scheme.discard(job)
+        durations.append(duration)
+        waited.append(late)
+        causes.append(cause)
+        masks.append(closed.stragglers)
+    return Simulated(np.array(durations), np.array(waited), causes, np.array(masks), decoded)
+
+
+def end_of_round(
+    scheme: Scheme, working: Mask, times: Floats, wait: Wait
+) -> tuple[float, float, Cause, Mask]:
+    """When the open round ends, given all reply times (n,): its duration, the part of it after the
+    window, the cause, and who has replied by then.
+
+    What `waiting.Rounds` finds reply by reply is found here by bisection: a round that fits still fits
+    with one reply more.
+    """
+    arrivals = np.sort(times[working])
+    end = (1 + wait.mu) * wait.reference(arrivals)
+    if arrivals[-1] <= end:
+        return float(arrivals[-1]), 0.0, Cause.COMPLETE, np.ones(scheme.n, dtype=bool)
+    replied = ~working | (times <= end)
+    if wait.fits(scheme, replied):
+        return end, 0.0, Cause.WINDOW, replied
+    late = np.unique(arrivals[arrivals > end])
+    low, high = 0, len(late) - 1  # with late[high] everybody is in, which always fits
+    if wait.rule is Rule.EVERYONE:
+        low = high
+    while low < high:
+        middle = (low + high) // 2
+        if wait.fits(scheme, ~working | (times <= late[middle])):
+            high = middle
+        else:
+            low = middle + 1
+    duration = float(late[high])
+    return duration, duration - end, Cause.WAITED, ~working | (times <= duration)

@@ -1,0 +1,135 @@
+"""Profiles: how long each worker took in each round, measured or made up."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ....core.errors import DataError
+from ..codes.base import Floats
+
+COLUMNS = ("round", "worker", "load", "seconds")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Reply times `seconds` (rounds, n), in seconds, of workers that computed `loads` of a job.
+
+    `loads` is (rounds, n) too. A reply takes `slope` seconds more for each unit of load, so that the
+    profile also tells the times at other loads.
+    """
+
+    seconds: Floats
+    loads: Floats
+    slope: float
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seconds.ndim != 2 or self.seconds.shape != self.loads.shape:
+            raise ValueError(
+                f"times and loads must both be (rounds, workers), not {self.seconds.shape} and "
+                f"{self.loads.shape}"
+            )
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds."""
+        return self.seconds.shape[0]
+
+    @property
+    def n(self) -> int:
+        """Number of workers."""
+        return self.seconds.shape[1]
+
+    def at(self, index: int, loads: Floats) -> Floats:
+        """Reply times (n,) in round `index`, from 0, had the loads been these (n,)."""
+        return np.maximum(self.seconds[index] + (loads - self.loads[index]) * self.slope, 0.0)
+
+    def part(self, start: int, stop: int) -> Profile:
+        """The rounds from `start` to before `stop`."""
+        return Profile(self.seconds[start:stop], self.loads[start:stop], self.slope, self.source)
+
+    def write(self, path: Path) -> None:
+        """Write CSV: a line a worker and round."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for (index, worker), seconds in np.ndenumerate(self.seconds):
+                load = float(self.loads[index, worker])
+                writer.writerow((index + 1, worker, repr(load), repr(float(seconds))))
+
+
+def read(path: Path, slope: float | None = None) -> Profile:
+    """Read a profile from CSV: columns round, worker, load, seconds; each worker in each round.
+
+    Without a `slope` it is fitted, for which the workers must have had different loads.
+
+    Raises:
+        DataError: the file can't be read, is no such table, lacks a worker in some round, has a time
+            that is no positive number, or gives no slope.
+    """
+    cells: dict[tuple[int, int], tuple[float, float]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            if missing:
+                raise DataError(
+                    f"{path}: no column {', '.join(missing)}. A profile is CSV with the columns "
+                    f"{', '.join(COLUMNS)}: a line a worker and round."
+                )
+            for row in table:
+                key, value = _cell(row, f"{path}, line {table.line_num}")
+                if key in cells:
+                    raise DataError(
+                        f"{path}, line {table.line_num}: round {key[0]}, worker {key[1]} stands there twice"
+                    )
+                cells[key] = value
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: can't be read: {error}") from error
+    rounds, workers = (sorted({key[axis] for key in cells}) for axis in (0, 1))
+    if len(cells) < max(1, len(rounds) * len(workers)):
+        lost = next(((r, w) for r in rounds for w in workers if (r, w) not in cells), None)
+        where = f"round {lost[0]} has no worker {lost[1]}" if lost else "there are no rounds"
+        raise DataError(f"{path}: {where}. Each round needs a time of each worker.")
+    both = np.array([[cells[r, w] for w in workers] for r in rounds])
+    loads, seconds = both[..., 0], both[..., 1]
+    if slope is None:
+        slope = fit_slope(loads, seconds)
+        if slope is None:
+            raise DataError(
+                f"{path}: every worker had the same load in every round, which doesn't tell how much longer "
+                "a larger one takes. Give the slope, in seconds for the load of a whole job."
+            )
+    return Profile(seconds, loads, slope, str(path))
+
+
+def fit_slope(loads: Floats, seconds: Floats) -> float | None:
+    """Seconds that a reply takes longer for each unit of load; None if all loads are equal.
+
+    The least-squares line through the median time at each load: the median keeps stragglers out. Not
+    below 0.
+    """
+    levels = np.unique(loads)
+    if len(levels) < 2:
+        return None
+    times = np.array([np.median(seconds[loads == level]) for level in levels])
+    weights = np.array([np.count_nonzero(loads == level) for level in levels], dtype=float)
+    centre = np.average(levels, weights=weights)
+    spread = np.average((levels - centre) ** 2, weights=weights)
+    return max(0.0, float(np.average((levels - centre) * times, weights=weights) / spread))
+
+
+def _cell(row: Mapping[str, str], where: str) -> tuple[tuple[int, int], tuple[float, float]]:
+    try:
+        key = int(row["round"]), int(row["worker"])
+        load, seconds = float(row["load"]), float(row["seconds"])
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {error}") from error
+    if not (np.isfinite(seconds) and seconds >= 0 and np.isfinite(load) and load >= 0):
+        raise DataError(f"{where}: load and seconds must be finite and not negative, not {load}, {seconds}")
+    return key, (load, seconds)
