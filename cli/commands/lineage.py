@@ -15,11 +15,16 @@ from ..words import plural
 
 EXAMPLES = """
     orchestrate lineage sync
+    orchestrate lineage register quickstart digits --trial 17 --alias champion
 """
 SYNC_EXAMPLES = """
     orchestrate lineage sync
     orchestrate lineage sync quickstart --tracking http://mlflow:5000
     orchestrate lineage sync quickstart --afresh
+"""
+REGISTER_EXAMPLES = """
+    orchestrate lineage register quickstart digits --trial 17
+    orchestrate lineage register quickstart digits --trial 17 --alias champion
 """
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None, epilog=EXAMPLES)
@@ -66,6 +71,40 @@ def sync(
     else:
         typer.echo("MLflow has everything.")
     raise typer.Exit(1 if done.remaining else 0)
+
+
+@app.command(cls=Command, epilog=REGISTER_EXAMPLES)
+def register(
+    job: opt.JobRef,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the registered model.")],
+    trial: Annotated[
+        int | None,
+        typer.Option("--trial", min=0, metavar="N", help="Whose network; needed where there are several."),
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option("--alias", metavar="ALIAS", help="Alias to point at it, like champion.")
+    ] = None,
+    catalog: opt.CatalogUrl = None,
+    tracking: opt.TrackingUri = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Register a chosen trial's network in MLflow's model registry.
+
+    `mlflow.pyfunc.load_model("models:/NAME@ALIAS")` then loads it. The same network is registered once.
+    """
+    from dataclasses import asdict
+
+    from ...storage.lineage import register as enter
+    from ..jobs import opened
+
+    settings = opt.settings(catalog=catalog, tracking=tracking)
+    with opened(settings) as store:
+        made = enter(store, settings.tracking_uri, store.job(job).id, name, trial, alias)
+    if as_json:
+        print_json(asdict(made))
+    else:
+        pointed = f", alias {made.alias}" if made.alias else ""
+        typer.echo(f"trial {made.trial} is version {made.version} of model {made.name}{pointed}")
 
 
 @contextmanager

@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from .delivery import SyncResult, sync
 from .drainer import Drainer
+from .registering import Registered, register
 
-__all__ = ["Drainer", "SyncResult", "sync"]
+__all__ = ["Drainer", "Registered", "SyncResult", "register", "sync"]

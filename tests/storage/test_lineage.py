@@ -12,8 +12,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from orchestrate.core.errors import CatalogError, SpecError
 from orchestrate.storage.catalog import Catalog
-from orchestrate.storage.lineage import Drainer, sync
+from orchestrate.storage.lineage import Drainer, register, sync
 from orchestrate.storage.lineage.links import mirrors_of
 from tests.storage.finished_job import Written, write_all
 
@@ -104,6 +105,28 @@ def test_delivering_everything_again_changes_nothing(written: Written, store: st
     assert again.delivered > 0
     assert again.remaining == 0
     assert snapshot(store) == before
+
+
+def test_a_network_is_registered_once_and_loads_by_its_alias(written: Written, store: str) -> None:
+    import mlflow
+    import numpy as np
+
+    with pytest.raises(CatalogError, match="lineage sync"):
+        register(written.catalog, store, written.job_id, "digits")
+    sync(written.catalog, store, written.job_id)
+    with pytest.raises(SpecError, match="give --trial, one of 0, 1"):
+        register(written.catalog, store, written.job_id, "digits")
+    with pytest.raises(SpecError, match="trial 99"):
+        register(written.catalog, store, written.job_id, "digits", 99)
+    first = register(written.catalog, store, written.job_id, "digits", 1, "champion")
+    assert (first.version, first.trial) == ("1", 1)
+    assert register(written.catalog, store, written.job_id, "digits", 1).version == "1"
+    assert register(written.catalog, store, written.job_id, "digits", 0, "champion").version == "2"
+    client = MlflowClient(store, registry_uri=store)
+    assert client.get_model_version_by_alias("digits", "champion").version == 2
+    found = client.get_model_version_by_alias("digits", "champion")
+    model = mlflow.pyfunc.load_model(found.source)
+    assert model.predict(np.zeros((2, 1, 8, 8), np.float32)).shape == (2, 10)
 
 
 def test_an_unreachable_server_keeps_everything_for_later(written: Written, store: str) -> None:

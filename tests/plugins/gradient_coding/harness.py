@@ -58,7 +58,9 @@ class Run:
 
     def send(self, worker: int, part: Part, in_round: int) -> None:
         gradients = self.gradients(self._weights_of(part, in_round))
-        self._replies[part.job, worker, part.slot] = np.asarray(part.coefficients) @ gradients[list(part.chunks)]
+        self._replies[part.job, worker, part.slot] = (
+            np.asarray(part.coefficients) @ gradients[list(part.chunks)]
+        )
 
     def check(self, decoding: Decoding) -> None:
         total = np.zeros(WIDTH)
