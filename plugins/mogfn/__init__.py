@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core import Objective, Program, Sampler, SearchSpace, hookimpl
+from .al import MogfnAl
 from .hypergrid import HyperGrid
 from .pc import MogfnPc
 from .sequences import Hairpins, NGrams
@@ -15,7 +16,7 @@ from .synthetic import Synthetic, SyntheticObjective
 @hookimpl
 def samplers() -> Sequence[type[Sampler]]:
     """Give the samplers of this folder."""
-    return (MogfnPc,)
+    return (MogfnAl, MogfnPc)
 
 
 @hookimpl

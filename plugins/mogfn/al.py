@@ -1,0 +1,281 @@
+"""The sampler for small budgets: a surrogate learns from trials, a GFlowNet samples what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ...core import Candidate, Choice, SearchProblem, SearchSpace, SpecError, Suggestion, Value
+from ...core.draw import draw, draw_candidate
+from ...core.pareto import pareto_indices
+from ...core.seeds import generator
+from .conditions import Conditions
+from .improvement import Improvement, choose, directions
+from .options import TrainingOptions
+from .rounds import RoundOptions, RoundSampler, Snapshot
+from .serving import preferences, repeated
+from .slots import Division
+from .walk import Walks
+
+if TYPE_CHECKING:
+    from .gflownet import GFlowNet
+    from .model import Model
+
+RAYS = 96
+"""Directions that see the hypervolume."""
+SHORTLIST = 256
+"""Candidates whose improvement is computed by samples, and whose exact objectives are."""
+FLOOR = 0.25
+"""Quantile of finished trials at which the reward that the GFlowNet sees begins."""
+
+
+class AlTraining(TrainingOptions):
+    """The GFlowNet of a round: small, since it is trained anew each time."""
+
+    steps: int = Field(default=150, ge=1, description="Training steps.")
+    width: int = Field(default=64, ge=1, description="Width of the policy's layers.")
+    depth: int = Field(default=2, ge=1, description="Number of the policy's layers.")
+    learning_rate: float = Field(default=3e-3, gt=0, description="Of the policy; halved every quarter.")
+
+
+class AlOptions(RoundOptions):
+    """Options of `mogfn-al`."""
+
+    surrogate: Literal["ensemble", "gp"] = Field(
+        default="ensemble",
+        description="The model of measured objectives: a deep ensemble, or exact Gaussian processes "
+        "(`pip install 'orchestrate-automl[botorch]'`), better on small numbers.",
+    )
+    acquisition: Literal["ucb", "nehvi"] = Field(
+        default="ucb",
+        description="What the GFlowNet is trained on: the upper confidence bounds of the objectives, by "
+        "preference; or the expected hypervolume improvement, which knows no preference.",
+    )
+    kappa: float = Field(default=1.0, ge=0, description="Deviations added to the mean by `ucb`.")
+    pool: int = Field(default=512, ge=1, description="Samples of the policy that a round chooses from.")
+    samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
+    apart: int = Field(
+        default=1, ge=0, description="Choices in which two proposals of a round differ at least."
+    )
+    explore: int = Field(default=0, ge=0, description="Random candidates among a round's proposals.")
+    pretraining: int = Field(
+        default=256, ge=0, description="Random candidates whose exact objectives are learnt beforehand."
+    )
+    bins: int = Field(default=16, ge=2, description="Cells that a real-valued choice is cut into.")
+    gflownet: TrainingOptions = Field(default=AlTraining(), description="The GFlowNet and its training.")
+
+
+class MogfnAl(RoundSampler[AlOptions]):
+    """Active learning with a multi-objective GFlowNet (after arXiv 2210.12765, section 4.2).
+
+    A round models the measured objectives, trains a preference-conditional policy on what the model
+    promises, and chooses from the policy's samples, and the front's neighbours, those that together
+    improve the hypervolume most. Trials that are still running count as the model expects them.
+    """
+
+    name: ClassVar[str] = "mogfn-al"
+    summary: ClassVar[str] = "GFlowNet on a surrogate: for tens to hundreds of expensive trials"
+
+    def start(self, problem: SearchProblem) -> None:
+        super().start(problem)
+        if self.options.surrogate == "gp":
+            from importlib.util import find_spec
+
+            if find_spec("gpytorch") is None:
+                raise SpecError(
+                    "sampler 'mogfn-al' with surrogate 'gp' needs GPyTorch: "
+                    "pip install 'orchestrate-automl[botorch]', or take surrogate 'ensemble'"
+                )
+        self._values: dict[str, dict[str, float]] = {}
+        self._pretraining: list[Candidate] | None = None
+
+    def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
+        rng = generator(self.problem.seed, snapshot.number, 0)
+        learnt = self._learn(snapshot, rng)
+        if learnt is None:
+            return []
+        model, net = learnt
+        options = self.options
+        weights = preferences(
+            self.problem, options.preference, options.spread, -(-options.pool // 8), rng
+        ).repeat(8, axis=0)
+        drawn = net.sample(Conditions(weights, np.full(len(weights), net.options.beta.high)), rng)
+        around = [] if options.preference else self._neighbours(model, options.pool // 4, rng)
+        pool = list({one.digest: one for one in (*drawn, *around)}.values())
+        pool = [one for one in pool if one.digest not in snapshot.proposed]
+        self.record(pool=float(len(pool)))
+        return self._select(model, pool, snapshot, max(1, count - options.explore), rng)
+
+    def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
+        snapshot = self.snapshot(len(self._told) + len(self._pending))
+        rng = generator(self.problem.seed, snapshot.number, 2)
+        learnt = self._learn(snapshot, rng)
+        if learnt is None:
+            raise SpecError(f"sampler {self.name!r} has too few finished trials to learn from yet")
+        model, net = learnt
+        weights = np.array([preference[goal.name] for goal in self.problem.optimised])
+        beta = net.options.beta.high
+        drawn = net.sample(repeated(weights, 16 * count, beta), rng)
+        found = [
+            one for one in {one.digest: one for one in drawn}.values() if one.digest not in snapshot.proposed
+        ]
+        if not found:
+            return []
+        belief = model.believe(found, exactly=True)
+        from .model import unwarped
+
+        merit = net.log_scalarise(weights[None], np.maximum(unwarped(belief.mean), 0)) + np.log(belief.chance)
+        order: list[int] = np.argsort(-merit, kind="stable")[:count].tolist()
+        found = [found[index] for index in order]
+        mean, deviation = belief.mean[order], belief.deviation[order]
+        low, middle, high = (model.values(mean + sign * deviation) for sign in (-1, 0, 1))
+        likely = net.log_probability(found, repeated(weights, len(found), beta))
+        return [
+            Suggestion(
+                one,
+                middle[row],
+                {name: abs(high[row][name] - low[row][name]) / 2 for name in middle[row]},
+                float(likely[row]),
+            )
+            for row, one in enumerate(found)
+        ]
+
+    # A round --------------------------------------------------------------------------------------
+
+    def _learn(self, snapshot: Snapshot, rng: np.random.Generator) -> tuple[Model, GFlowNet] | None:
+        """Model and policy for what a snapshot knows; None as long as there is too little."""
+        from .gflownet import GFlowNet
+        from .model import Model, unwarped
+
+        scored = [told for told in snapshot.told if told.observation.scored]
+        if len(scored) < 4:
+            return None
+        walks = Walks(self.problem.space, Division(self.options.bins), [told.candidate for told in scored])
+        model = Model(
+            self.problem,
+            self.options,
+            self.options.surrogate,
+            walks,
+            snapshot.told,
+            self._pretrained(),
+            self._exact_values,
+            rng,
+        )
+        improvement = self._improvement(model, [], rng) if self.options.acquisition == "nehvi" else None
+        floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(self.objectives)
+        cache: dict[str, NDArray[np.float64]] = {}
+
+        def compute(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+            belief = model.believe(candidates)
+            above = unwarped(belief.mean + self.options.kappa * belief.deviation)
+            if improvement is not None:
+                gain = improvement.expected(above[None], belief.chance)
+                return np.repeat(gain[:, None], self.objectives, axis=1) * 20
+            share = np.clip((above - floor) / np.maximum(1 - floor, 1e-9), 0, 1.5)
+            return share * belief.chance[:, None]
+
+        def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+            new = {one.digest: one for one in candidates if one.digest not in cache}
+            if new:
+                cache.update(zip(new, compute(list(new.values())), strict=True))
+            return np.array([cache[one.digest] for one in candidates]).reshape(-1, self.objectives)
+
+        net = GFlowNet(walks, self.objectives, reward, self.options.gflownet, rng)
+        known = [told.candidate for told in scored]
+        known += self._neighbours(model, 2 * len(known), rng)
+        net.memory.add(known, reward(known))
+        loss = net.train()
+        errors = {f"surrogate_error/{name}": error for name, error in model.errors.items()}
+        self.record(loss=loss, **errors)
+        return model, net
+
+    def _select(
+        self,
+        model: Model,
+        pool: Sequence[Candidate],
+        snapshot: Snapshot,
+        count: int,
+        rng: np.random.Generator,
+    ) -> list[Candidate]:
+        """Choose candidates of a pool that together improve the hypervolume most."""
+        from .model import unwarped
+
+        if not pool:
+            return []
+        belief = model.believe(pool)
+        hope = unwarped(belief.mean + belief.deviation)
+        promise = self._improvement(model, snapshot.pending, rng).expected(hope[None], belief.chance)
+        short = [pool[index] for index in np.argsort(-promise, kind="stable")[:SHORTLIST].tolist()]
+        belief = model.believe(short, exactly=True)
+        noise = rng.standard_normal((self.options.samples, *belief.mean.shape))
+        samples = unwarped(belief.mean + noise * belief.deviation)
+
+        def apart(one: int, other: int) -> bool:
+            return differing(short[one], short[other]) >= self.options.apart
+
+        improvement = self._improvement(model, snapshot.pending, rng, self.options.samples)
+        chosen = choose(improvement, samples, belief.chance, count, apart)
+        self.record(improvement=sum(gain for _, gain in chosen))
+        return [short[index] for index, _ in chosen]
+
+    def _improvement(
+        self, model: Model, pending: Sequence[Candidate], rng: np.random.Generator, samples: int = 1
+    ) -> Improvement:
+        """Improvement over finished trials, and over running ones as the model expects them."""
+        from .model import unwarped
+
+        front = np.repeat(model.front[None], samples, axis=0)
+        if pending:
+            belief = model.believe(pending, exactly=True)
+            noise = rng.standard_normal((samples, *belief.mean.shape)) if samples > 1 else 0.0
+            front = np.concatenate([front, unwarped(belief.mean + noise * belief.deviation[None])], axis=1)
+        return Improvement(front, directions(self.objectives, RAYS, generator(self.problem.seed, 0, 4)))
+
+    def _neighbours(self, model: Model, count: int, rng: np.random.Generator) -> list[Candidate]:
+        """Candidates of the front with one choice changed."""
+        values = [told.observation.values for told in model.scored]
+        front = pareto_indices(values, self.problem.goals) or list(range(len(model.scored)))
+        parents = [model.scored[index].candidate for index in front]
+        return [
+            changed(self.problem.space, parents[index], rng)
+            for index in rng.integers(len(parents), size=count).tolist()
+        ]
+
+    # Exact objectives -----------------------------------------------------------------------------
+
+    def _exact_values(self, candidate: Candidate) -> dict[str, float]:
+        if candidate.digest not in self._values:
+            exact = self.problem.exact.items()
+            self._values[candidate.digest] = {name: compute(candidate) for name, compute in exact}
+        return self._values[candidate.digest]
+
+    def _pretrained(self) -> list[Candidate]:
+        if self._pretraining is None:
+            rng = generator(self.problem.seed, 0, 5)
+            count = self.options.pretraining if self.problem.exact else 0
+            self._pretraining = [draw_candidate(self.problem.space, rng) for _ in range(count)]
+        return self._pretraining
+
+
+def changed(space: SearchSpace, parent: Candidate, rng: np.random.Generator) -> Candidate:
+    """Walk the space along a parent's choices, with one of them drawn again."""
+    names = list(parent)
+    drawn = names[int(rng.integers(len(names)))] if names else None
+
+    def pick(choice: Choice) -> Value:
+        old = parent.get(choice.name)
+        if choice.name == drawn or choice.name not in parent or old not in choice:
+            return draw(choice, rng)
+        return old
+
+    return space.generate(pick)
+
+
+def differing(one: Candidate, other: Candidate) -> int:
+    """Number of choices that differ, or that one of the two doesn't make."""
+    names = one.keys() | other.keys()
+    return sum(name not in one or name not in other or one[name] != other[name] for name in names)

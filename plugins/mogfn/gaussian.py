@@ -1,0 +1,84 @@
+"""An exact Gaussian process an objective, through GPyTorch (the extra `botorch`)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gpytorch
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .environment import Floats
+from .gflownet import one_thread, seeded
+
+Values = NDArray[np.float64]
+
+
+class _Exact(gpytorch.models.ExactGP):
+    """Constant mean; Matérn 5/2 with a length scale a feature."""
+
+    def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, likelihood: Any) -> None:
+        super().__init__(inputs, targets, likelihood)
+        width = inputs.shape[1]
+        prior = gpytorch.priors.LogNormalPrior(0.5 * np.log(width), 1.0)
+        kernel = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=width, lengthscale_prior=prior)
+        kernel.lengthscale = float(np.sqrt(width))
+        self.mean_module = gpytorch.means.ConstantMean()
+        self.covar_module = gpytorch.kernels.ScaleKernel(kernel)
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+
+
+class GaussianProcesses:
+    """Independent exact Gaussian processes, hyperparameters by their marginal likelihood."""
+
+    def __init__(
+        self, features: Floats, values: Values, rng: np.random.Generator, *, steps: int = 60
+    ) -> None:
+        self._mean = values.mean(axis=0)
+        self._scale = np.maximum(values.std(axis=0), 1e-12)
+        self._used = np.ptp(features, axis=0) > 0
+        inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
+        targets = torch.as_tensor((values - self._mean) / self._scale)
+        self._models: list[Any] = []
+        with seeded(int(rng.integers(2**31))), one_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for column in targets.T:
+                self._models.append(_fit(inputs, column.contiguous(), steps))
+        noise = np.array([float(model.likelihood.noise) for model in self._models])
+        self.error = np.sqrt(noise) * self._scale
+        """Estimated standard deviation of the noise: (m,)."""
+
+    def predict(self, features: Floats) -> tuple[Values, Values]:
+        inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
+        means: list[Values] = []
+        deviations: list[Values] = []
+        with torch.no_grad(), one_thread(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for model in self._models:
+                found = model(inputs)
+                means.append(found.mean.numpy())
+                deviations.append(found.variance.clamp(min=1e-10).sqrt().numpy())
+        scaled = np.column_stack(deviations) * self._scale
+        return np.column_stack(means) * self._scale + self._mean, scaled
+
+
+def _fit(inputs: torch.Tensor, targets: torch.Tensor, steps: int) -> Any:
+    likelihood = gpytorch.likelihoods.GaussianLikelihood(
+        noise_constraint=gpytorch.constraints.GreaterThan(1e-5)
+    ).double()
+    likelihood.noise = 1e-2
+    model = _Exact(inputs, targets, likelihood).double()
+    margin = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    model.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = -margin(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    return model
