@@ -41,9 +41,16 @@ class Simulated:
 
 
 def simulate(
-    scheme: Scheme, profile: Profile, jobs: int, wait: Wait | None = None, costs: Costs | None = None
+    scheme: Scheme,
+    profile: Profile,
+    jobs: int,
+    wait: Wait | None = None,
+    costs: Costs | None = None,
+    limit: float = np.inf,
 ) -> Simulated:
     """Run `jobs` jobs of a fresh scheme to their ends, over the first jobs + delay rounds of a profile.
+
+    It gives up in the round that ends after `limit` seconds.
 
     Raises:
         ValueError: the profile has other workers than the scheme, or too few rounds.
@@ -62,7 +69,7 @@ def simulate(
     masks: list[Mask] = []
     decoded: dict[int, float] = {}
     for index in range(jobs + scheme.delay):
-        if index >= jobs and not scheme.pending:
+        if clock > limit or (index >= jobs and not scheme.pending):
             break
         assignment = scheme.assign(index < jobs)
         working = assignment.working

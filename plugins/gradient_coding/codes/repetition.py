@@ -17,7 +17,7 @@ class FractionalRepetition(Code):
     """
 
     def __init__(self, n: int, s: int) -> None:
-        groups = max(1, n // (s + 1))
+        groups = max(1, n // max(1, s + 1))
         super().__init__(n, s, np.full(groups, 1 / groups))
         self.groups = groups
         self.group_of: NDArray[np.int64] = np.repeat(

@@ -7,7 +7,7 @@ on one half of the rounds, measured on the other, and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ from .candidates import CODED, Plan, families, windows
 COARSE = 8
 """Members of a family that are tried before the neighbours of the best one."""
 
+HOPELESS = 1.2
+"""A replay is given up when it takes longer than the best one by this factor."""
+
 RESAMPLES = 2000
 BLOCK = 8
 """Consecutive rounds that stay together in a bootstrap sample, for bursts make rounds dependent."""
@@ -28,14 +31,14 @@ BLOCK = 8
 @dataclass(frozen=True)
 class Predicted:
     """A plan's replay: seconds a job, over all rounds of a profile, the last ones without a new job
-    included; its largest load and its delay T; and the part of rounds that waited beyond the window.
+    included; its largest load and its delay T; and the part of all replies that it did without.
     """
 
     plan: Plan
     seconds_per_job: float
     load: float
     delay: int
-    waited: float
+    stragglers: float
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,15 @@ class Report:
 Progress = Callable[[int, int], None]
 
 
-def replay(plan: Plan, profile: Profile, jobs: int, costs: Costs | None = None) -> tuple[Predicted, Floats]:
-    """Replay a plan; also the duration of each round."""
+def replay(
+    plan: Plan, profile: Profile, jobs: int, costs: Costs | None = None, limit: float = np.inf
+) -> tuple[Predicted, Floats]:
+    """Replay a plan; also the duration of each round. Given up when it takes longer than `limit`."""
     scheme = plan.make(profile.n, simulated=True)
-    done = simulate(scheme, profile, jobs, plan.wait, costs)
-    return (
-        Predicted(plan, done.seconds / jobs, scheme.load, scheme.delay, float((done.waited > 0).mean())),
-        done.durations,
-    )
+    done = simulate(scheme, profile, jobs, plan.wait, costs, limit)
+    each = done.seconds / jobs
+    stragglers = float(done.stragglers.mean())
+    return Predicted(plan, each, scheme.load, scheme.delay, stragglers), done.durations
 
 
 def search(
@@ -97,10 +101,11 @@ def search(
     best = {"uncoded": replay(uncoded, profile, jobs, costs)[0]}
     groups = list(families(profile.n, most_delay, schemes))
     for number, family in enumerate(groups):
-        for found in _climb(family, lambda plan: replay(plan, profile, jobs, costs)[0]):
-            known = best.get(found.plan.scheme)
-            if known is None or found.seconds_per_job < known.seconds_per_job:
-                best[found.plan.scheme] = found
+        known = best.get(family[0].scheme)
+        limit = known.seconds_per_job if known else np.inf
+        found = _climb(family, limit, lambda plan, limit: replay(plan, profile, jobs, costs, limit * jobs)[0])
+        if found.seconds_per_job < limit:
+            best[found.plan.scheme] = found
         if progress:
             progress(number + 1, len(groups))
     return sorted(best.values(), key=lambda one: one.seconds_per_job)
@@ -156,24 +161,37 @@ def compare(
     return Report(tuple(found), uncoded, taken, gain, interval, reason, profile.rounds - most_delay)
 
 
-def _climb(family: list[Plan], value: Callable[[Plan], Predicted]) -> Iterator[Predicted]:
-    """Evaluate a ladder of plans coarsely, then walk down from the best to a local minimum."""
-    known: dict[int, Predicted] = {}
+def _climb(family: list[Plan], limit: float, value: Callable[[Plan, float], Predicted]) -> Predicted:
+    """Evaluate a ladder of plans coarsely, then walk down from the best to a local minimum: to the
+    neighbours, and to other windows. Replays much slower than the best so far, or than `limit`, are
+    given up.
+    """
+    known: dict[tuple[int, int], Predicted] = {}
+    best: Predicted | None = None
 
-    def at(index: int) -> Predicted:
-        if index not in known:
-            known[index] = min(map(value, windows(family[index])), key=lambda one: one.seconds_per_job)
-        return known[index]
+    def at(member: int, window: int) -> float:
+        nonlocal best
+        if (member, window) not in known:
+            plan = windows(family[member])[window]
+            bound = limit if best is None else min(limit, best.seconds_per_job)
+            found = known[member, window] = value(plan, HOPELESS * bound)
+            if best is None or found.seconds_per_job < best.seconds_per_job:
+                best = found
+        return known[member, window].seconds_per_job
 
-    ladder = np.unique(np.rint(np.geomspace(1, len(family), min(COARSE, len(family)))).astype(int) - 1)
-    index = min(ladder.tolist(), key=lambda one: at(one).seconds_per_job)
+    sizes = len(family), len(windows(family[0]))
+    middle = sizes[1] // 2
+    ladder = np.rint(np.geomspace(1, sizes[0], min(COARSE, sizes[0]))).astype(int) - 1
+    here = min(((int(member), middle) for member in ladder), key=lambda place: at(*place))
     while True:
-        around = [one for one in (index - 1, index, index + 1) if 0 <= one < len(family)]
-        nearest = min(around, key=lambda one: at(one).seconds_per_job)
-        if nearest == index:
+        around = [(member, here[1]) for member in (here[0] - 1, here[0] + 1) if 0 <= member < sizes[0]]
+        around += [(here[0], window) for window in range(sizes[1])]
+        nearest = min([here, *around], key=lambda place: at(*place))
+        if nearest == here:
             break
-        index = nearest
-    yield at(index)
+        here = nearest
+    assert best is not None
+    return best
 
 
 def _gain(plain: Floats, coded: Floats) -> tuple[float, tuple[float, float]]:

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..codes.base import Floats, Mask
 from ..simulation import Costs
@@ -91,19 +92,19 @@ class Selector:
         """
         if not self._rounds:
             raise ValueError("no round has been recorded")
-        loads = np.array([kept[0] for kept in self._rounds])
-        seconds = np.array([kept[1] for kept in self._rounds])
-        missing = np.array([kept[2] for kept in self._rounds])
+        loads: Floats = np.array([kept[0] for kept in self._rounds])
+        seconds: Floats = np.array([kept[1] for kept in self._rounds])
+        missing: NDArray[np.bool_] = np.array([kept[2] for kept in self._rounds])
         slope = self.slope if self.slope is not None else fit_slope(loads, np.where(missing, np.inf, seconds))
         medians = np.median(seconds, axis=1, keepdims=True)
-        ratios = np.sort((seconds / medians)[~missing])
-        sums = np.append(np.cumsum(ratios[::-1])[::-1], 0.0)
-        for index, worker in np.argwhere(missing):
-            bound = seconds[index, worker] / medians[index, 0]
-            longer = int(np.searchsorted(ratios, bound, side="right"))
-            count = len(ratios) - longer
-            ratio = sums[longer] / count if count else 2 * bound
-            seconds[index, worker] = ratio * medians[index, 0]
+        relative = seconds / medians
+        known = np.sort(relative[~missing])
+        bounds = relative[missing]
+        first = np.searchsorted(known, bounds, side="right")
+        count = len(known) - first
+        sums = np.append(np.cumsum(known[::-1])[::-1], 0.0)
+        relative[missing] = np.where(count, sums[first] / np.maximum(count, 1), 2 * bounds)
+        seconds = relative * medians
         return Profile(seconds, loads, self._usual(loads, seconds) if slope is None else slope, "this run")
 
     def decide(self, current: Plan) -> Decision:
