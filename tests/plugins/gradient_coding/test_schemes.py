@@ -142,7 +142,7 @@ def loses(make: Make, allowed: Callable[[Scheme, Mask], bool] = admits) -> bool:
 
 def test_nothing_is_lost_without_a_mutation() -> None:
     assert not loses(lambda: SelectiveRepetition(4, 1, 2, 2))
-    assert not loses(lambda: SelectiveRepetition(4, 1, 3, 3))
+    assert not loses(lambda: SelectiveRepetition(4, 1, 3, 3, RandomCyclic(4, 1)))
     assert not loses(lambda: Multiplexed(4, 1, 2, 2, RandomCyclic(4, 2)))
     assert not loses(lambda: Multiplexed(3, 1, 3, 2))
 
@@ -203,7 +203,7 @@ class ShortMultiplexed(Multiplexed):
 
 class ShortSelective(SelectiveRepetition):
     def __init__(self) -> None:
-        super().__init__(4, 1, 3, 3)
+        super().__init__(4, 1, 3, 3, RandomCyclic(4, 1))
         self._window: Window = BurstyOrPerRound(Bursty(1, 2, 3), self.s).begin(4)
 
 
