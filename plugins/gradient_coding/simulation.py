@@ -103,21 +103,34 @@ def end_of_round(
     with one reply more.
     """
     arrivals = np.sort(times[working])
-    end = (1 + wait.mu) * wait.reference(arrivals)
+    reference = wait.reference(arrivals, len(arrivals)) or 0.0
+    end = (1 + wait.mu) * reference
     if arrivals[-1] <= end:
         return float(arrivals[-1]), 0.0, Cause.COMPLETE, np.ones(scheme.n, dtype=bool)
-    replied = ~working | (times <= end)
-    if wait.fits(scheme, replied):
-        return end, 0.0, Cause.WINDOW, replied
+    if wait.fits(scheme, ~working | (times <= end)):
+        return end, 0.0, Cause.WINDOW, ~working | (times <= end)
+    patience = max(end, (1 + wait.patience) * reference)
     late = np.unique(arrivals[arrivals > end])
+    if patience < late[-1]:
+        late = np.unique(np.append(late, patience))
+
+    def gives_up(time: float) -> bool:
+        return time >= patience and scheme.approximates(~working | (times <= time))
+
+    def closes(time: float) -> bool:
+        fits = wait.rule is not Rule.EVERYONE and wait.fits(scheme, ~working | (times <= time))
+        return fits or gives_up(time)
+
     low, high = 0, len(late) - 1  # with late[high] everybody is in, which always fits
-    if wait.rule is Rule.EVERYONE:
-        low = high
     while low < high:
         middle = (low + high) // 2
-        if wait.fits(scheme, ~working | (times <= late[middle])):
+        if closes(float(late[middle])):
             high = middle
         else:
             low = middle + 1
     duration = float(late[high])
-    return duration, duration - end, Cause.WAITED, ~working | (times <= duration)
+    replied = ~working | (times <= duration)
+    cause = Cause.WAITED if duration > end else Cause.WINDOW
+    if not scheme.feasible(replied):
+        cause = Cause.GAVE_UP
+    return duration, duration - end, cause, replied

@@ -6,6 +6,7 @@ says when the round may close; a simulation and a cluster use the same object.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +36,8 @@ class Cause(StrEnum):
     """The window ended, and what was missing could be done without."""
     WAITED = "waited"
     """The window had ended; a later reply made the round fit."""
+    GAVE_UP = "gave up"
+    """Patience had ended too; the gradient is inexact, as the scheme was allowed to make it."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class Wait:
 
     With `mu` 0 a round may end at the first moment that it fits. `quantile` says whose reply time is
     taken: 0 the fastest worker's, 0.05 that of the fastest twentieth, which one freak can't shrink.
+    After (1 + `patience`) times it, a scheme that may approximate does so rather than wait on.
     """
 
     rule: Rule = Rule.FEASIBLE
     mu: float = 1.0
     quantile: float = 0.0
+    patience: float = np.inf
 
     def fits(self, scheme: Scheme, replied: Mask) -> bool:
         """Tell whether the open round may close with these replies."""
@@ -55,9 +60,12 @@ class Wait:
             return scheme.feasible(replied)
         return scheme.conforms(replied)
 
-    def reference(self, times: Floats) -> float:
-        """The reply time that sets the window, of sorted reply times (workers,)."""
-        return float(times[int(self.quantile * (len(times) - 1))])
+    def reference(self, times: Sequence[float] | Floats, workers: int) -> float | None:
+        """The reply time that sets the window, of sorted reply times; None while there are too few of
+        those of all `workers` that have something to do.
+        """
+        rank = int(self.quantile * (workers - 1))
+        return float(times[rank]) if rank < len(times) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,8 @@ class Ended:
 class Rounds:
     """Runs a scheme's rounds against a clock.
 
-    `begin` a round, `observe` each reply that is whole, and ask `may_close` after each one and at
-    `look_again`; then `close`.
+    `begin` a round, `observe` each reply that is whole, and ask `may_close` after each one and at the
+    times `look_again` and `give_up`; then `close`.
     """
 
     def __init__(self, scheme: Scheme, wait: Wait | None = None) -> None:
@@ -112,9 +120,16 @@ class Rounds:
     @property
     def look_again(self) -> float | None:
         """When the window ends, on the clock; None while nobody can tell."""
-        if len(self._times) <= int(self.wait.quantile * (self._workers - 1)):
-            return None
-        return self._began + (1 + self.wait.mu) * self.wait.reference(np.asarray(self._times))
+        return self._after(self.wait.mu)
+
+    @property
+    def give_up(self) -> float | None:
+        """When patience ends, on the clock; None while nobody can tell, or if it never does."""
+        return self._after(self.wait.patience) if np.isfinite(self.wait.patience) else None
+
+    def _after(self, factor: float) -> float | None:
+        reference = self.wait.reference(self._times, self._workers)
+        return None if reference is None else self._began + (1 + factor) * reference
 
     def may_close(self, now: float) -> bool:
         """Tell whether the round may end now."""
@@ -123,9 +138,15 @@ class Rounds:
         end = self.look_again
         if end is None or now < end:
             return False
+        if self._gives_up(now):
+            return True
         if self.wait.rule is Rule.EVERYONE and any(time > end - self._began for time in self._times):
             return False  # it did not conform when the window ended
         return self.wait.fits(self.scheme, self.replied)
+
+    def _gives_up(self, now: float) -> bool:
+        end = self.give_up
+        return end is not None and now >= end and self.scheme.approximates(self.replied)
 
     def close(self, now: float) -> Ended:
         """End the round.
@@ -137,10 +158,13 @@ class Rounds:
         end = self.look_again
         window = np.inf if end is None else end - self._began
         complete = bool(self.replied.all())
+        gave_up = not self.scheme.feasible(self.replied)
         closed = self.scheme.close(self.replied)
         duration = now - self._began if self._workers else 0.0
         waited = max(0.0, duration - window)
         cause = Cause.WAITED if waited > 0 else Cause.COMPLETE if complete else Cause.WINDOW
+        if gave_up:
+            cause = Cause.GAVE_UP
         fastest = self._times[0] if self._times else 0.0
         return Ended(
             closed.round,

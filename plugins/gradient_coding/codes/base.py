@@ -112,6 +112,17 @@ class Code(ABC):
             )
         return weights
 
+    def approximate(self, replied: Mask) -> Weights:
+        """Weights for fewer replies than decode: those with the least sum of squared deviations.
+
+        `deviation` measures what they miss.
+        """
+        return self._weights(replied)
+
+    def deviation(self, weights: Weights) -> float:
+        """Mean squared deviation of the chunks' coefficients from 1: 0 is exact, 1 is nothing at all."""
+        return float((np.abs(weights.values @ self.matrix - 1) ** 2).mean())
+
     def _weights(self, replied: Mask) -> Weights:
         key = np.packbits(replied).tobytes()
         found = self._seen.get(key)

@@ -48,6 +48,13 @@ class RandomCyclic(Code):
     def matrix(self) -> Floats:
         return self._matrix
 
+    def approximate(self, replied: Mask) -> Weights:
+        here = np.flatnonzero(replied)
+        values = np.zeros(self.n)
+        if len(here):
+            values[here] = np.linalg.lstsq(self._matrix[here].T, np.ones(self.n))[0]
+        return Weights(values, self._residual(values))
+
     def solve(self, replied: Mask) -> Weights:
         gone = np.flatnonzero(~replied)
         shift = np.linalg.lstsq(self._null[gone], -self._whole[gone])[0] if len(gone) else np.zeros(self.s)

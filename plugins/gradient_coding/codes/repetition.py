@@ -49,3 +49,10 @@ class FractionalRepetition(Code):
         _, first = np.unique(self.group_of[here], return_index=True)
         values[here[first]] = 1
         return Weights(values, 0.0 if len(first) == self.groups else 1.0)
+
+    def approximate(self, replied: Mask) -> Weights:
+        """Drop the groups without a reply and scale the others up: unbiased if groups are alike."""
+        plain = self._weights(replied)
+        covered = int(np.count_nonzero(plain.values))
+        values = plain.values * (self.groups / max(covered, 1))
+        return Weights(values, self._residual(values))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .base import Assignment, Closed, Decoding, Part, Scheme, Term, cut
-from .coding import GradientCoding
+from .coding import Approximation, GradientCoding
 from .multiplexed import Multiplexed
 from .plain import BackupWorkers, Uncoded
 from .selective import SelectiveRepetition
 
 __all__ = [
+    "Approximation",
     "Assignment",
     "BackupWorkers",
     "Closed",

@@ -149,6 +149,13 @@ class Scheme(ABC):
         and no later round has a straggler. True once everybody has replied.
         """
 
+    def approximates(self, replied: Mask) -> bool:
+        """Tell whether the round may close with these replies (n,) although they don't decode exactly.
+
+        False unless a scheme was told how much error is allowed.
+        """
+        return False
+
     def close(self, replied: Mask) -> Closed:
         """End the round with these replies (n,), each of them whole.
 
@@ -157,7 +164,7 @@ class Scheme(ABC):
         """
         if not self.is_open:
             raise RuntimeError("no round is open")
-        if not self.feasible(replied):
+        if not (self.feasible(replied) or self.approximates(replied)):
             raise RuntimeError(f"round {self.round} can't close yet: a job would never decode")
         self.is_open = False
         return self._close(replied)
