@@ -38,6 +38,7 @@ from .parallel import (
     local_gradient,
 )
 from .plugin import Plugin, PluginOptions, StageName
+from .probe import Canonical, EstimatorProbe, FunctionProbe, NetworkProbe, Probe, Probed
 from .program import Evaluation, Program, TrialContext
 from .registry import Registry
 from .sampler import Observation, Sampler, SearchProblem, Suggestion
@@ -59,6 +60,7 @@ from .task import Shape, Split, SplitName, Task
 __all__ = [
     "ArtifactError",
     "Candidate",
+    "Canonical",
     "CatalogError",
     "Categorical",
     "Choice",
@@ -69,8 +71,10 @@ __all__ = [
     "CollectiveStrategy",
     "DataError",
     "Direction",
+    "EstimatorProbe",
     "Evaluation",
     "Fingerprint",
+    "FunctionProbe",
     "Goal",
     "Integer",
     "Job",
@@ -80,6 +84,7 @@ __all__ = [
     "Learner",
     "LostError",
     "MeasuredObjective",
+    "NetworkProbe",
     "NoSpace",
     "Objective",
     "Observation",
@@ -90,6 +95,8 @@ __all__ = [
     "PluginError",
     "PluginOptions",
     "Print",
+    "Probe",
+    "Probed",
     "Program",
     "Real",
     "Registry",

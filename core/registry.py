@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,12 +254,14 @@ def _check_class(kind: Kind, cls: Any) -> None:
         raise PluginError(f"{cls.__qualname__} doesn't implement {missing}")
 
 
-def _reference(kind: Kind, name: str) -> Registered:
-    """Load `python:package.module:Attribute`."""
-    from .function import function_program
+def imported(name: str) -> Any:
+    """Import what `python:package.module:Attribute` names.
 
+    Raises:
+        PluginError: another form, a module that can't be imported, or no such attribute.
+    """
     module_name, _, attribute = name.removeprefix(PREFIX).partition(":")
-    if not module_name or not attribute:
+    if not name.startswith(PREFIX) or not module_name or not attribute:
         raise PluginError(f"{name!r} must have the form python:package.module:Attribute")
     try:
         module = importlib.import_module(module_name)
@@ -271,6 +274,16 @@ def _reference(kind: Kind, name: str) -> Registered:
     if target is None:
         public = [key for key in vars(module) if not key.startswith("_")]
         raise PluginError(f"{name}: {module_name} has no {attribute!r}. {near_misses(attribute, public)}")
+    return target
+
+
+def _reference(kind: Kind, name: str) -> Registered:
+    """Load `python:package.module:Attribute`."""
+    from .function import function_program
+
+    target = imported(name)
+    module_name = name.removeprefix(PREFIX).partition(":")[0]
+    module = sys.modules[module_name]
     source = Source(
         name, module_name, module_name.partition(".")[0], str(getattr(module, "__version__", "0"))
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
 from ...core import Candidate, Choose, PluginOptions, SearchSpace, Shape, SpaceError, Value
 from ...core.errors import near_misses
+from ...core.probe import NetworkProbe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,6 +20,9 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """The cell's edges (from node, to node), in the order of the benchmark's architecture strings."""
+
+PROBED = (4, 16)
+"""Channels, and height and width, of the cell that stands for its network in a fingerprint."""
 
 WIDTH, DEPTH = 16, 5
 """Channels of the first stage and cells a stage, as measured by the benchmark."""
@@ -53,6 +57,18 @@ class NasBench201(SearchSpace[NasBench201Options]):
         from .network import CellNetwork
 
         return CellNetwork(cell(candidate), shape, self.options.width, self.options.depth)
+
+    def canonical(self, candidate: Candidate) -> Any:
+        from .canonical import canonical_cell
+
+        return canonical_cell(cell(candidate))
+
+    def probe(self, candidate: Candidate, shape: Shape) -> NetworkProbe:
+        """Compare cells alone, narrow ones: networks of equal cells are equal, at any width and depth."""
+        from .network import CellBlock
+
+        channels, side = PROBED
+        return NetworkProbe(lambda: CellBlock(cell(candidate), channels), (channels, side, side))
 
 
 def choice(edge: tuple[int, int]) -> str:
