@@ -1,10 +1,12 @@
 """Do samplers search as well through Orchestrate as they do by themselves?
 
-Two objectives, accuracy and latency, over NAS-Bench-201's measured table for CIFAR-10: each sampler runs
-as a job (driver, Ray, catalog; one trial at a time) and, if it is one of Optuna's, directly in an Optuna
-study with the same options. Compared is the hypervolume regret: what the trials' front lacks of the
-table's own. Both axes are scaled to [0, 1] over the table, error and latency to be minimised, and the
-reference point is (1, 1).
+Two objectives, accuracy and latency, over NAS-Bench-201's measured table for CIFAR-10. Two questions:
+
+- Does a job (driver, Ray, catalog; one trial at a time) run the very trials that its sampler proposes when
+  it is asked and told directly? They are compared one by one.
+- Is a sampler of Optuna's, asked and told here, as good as in an Optuna study with the same options?
+  Compared is the hypervolume regret: what the trials' front lacks of the table's own. Both axes are scaled
+  to [0, 1] over the table, error and latency to be minimised, and the reference point is (1, 1).
 """
 
 from __future__ import annotations
@@ -16,29 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import moocore
 import numpy as np
 import optuna
-import yaml
 from _compare import Difference, compare, holm, quartiles
-from _record import Record, Run
-from numpy.typing import NDArray
+from _nasbench import Measure, Points, alone, job, point, submitted
+from _record import Record, Run, Size
 from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
-from orchestrate.core import enumerate_candidates, resolve
-from orchestrate.core.registry import Registry
-from orchestrate.plugins.nasbench.space import EDGES, OPERATIONS, NasBench201, choice
+from orchestrate.plugins.nasbench.space import EDGES, OPERATIONS, choice
 from orchestrate.plugins.nasbench.table import Table, load
-from orchestrate.scheduler.driver import submit
 from orchestrate.scheduler.settings import Settings
-from orchestrate.storage.catalog import Catalog
 
 DATASET = "cifar10"
 CHECKPOINTS = (50, 100, 200, 400)
+JOBS: dict[Size, int] = {"smoke": 1, "default": 3, "full": 10}
 POPULATION = 20
 LEVEL = 0.05
-
-Points = NDArray[np.float64]  # (trials, 2): error and latency, in order
 
 
 @dataclass(frozen=True)
@@ -77,57 +72,6 @@ ARMS = {
 CHOSEN = {"smoke": ("random", "evolution"), "default": tuple(ARMS)[:4], "full": tuple(ARMS)}
 
 
-class Measure:
-    """Hypervolume regret against the table's front."""
-
-    def __init__(self, table: Table) -> None:
-        everything = np.array([point(table, candidate) for candidate in enumerate_candidates(NasBench201())])
-        self._low = everything.min(axis=0)
-        self._range = everything.max(axis=0) - self._low
-        self.best = self._volume(everything)
-
-    def regret(self, points: Points) -> float:
-        """What the front of `points` lacks: 0 when it is the table's."""
-        return self.best - self._volume(points)
-
-    def _volume(self, points: Points) -> float:
-        return float(moocore.hypervolume((points - self._low) / self._range, ref=np.ones(2)))
-
-
-def point(table: Table, candidate: Mapping[str, Any]) -> tuple[float, float]:
-    """Mean validation error, and latency in seconds."""
-    record = table[candidate]
-    return 1 - sum(record.accuracies) / len(record.accuracies), record.latency
-
-
-def through_orchestrate(sampler: Mapping[str, Any], seed: int, trials: int, settings: Settings) -> Points:
-    """Submit a job, as the command line does, and read its trials back from the catalog."""
-    data: dict[str, Any] = {
-        "name": f"nasbench201-{sampler['name']}",
-        "space": {"name": "nasbench201"},
-        "objectives": [
-            {"metric": "accuracy", "direction": "maximize"},
-            {"metric": "latency", "direction": "minimize"},
-        ],
-        "stages": [
-            {
-                "name": "search",
-                "program": {"name": "tabular", "dataset": DATASET},
-                "sampler": dict(sampler),
-                "trials": trials,
-                "batch": 1,  # one trial at a time, as Optuna's own loop
-                "concurrency": 1,
-            }
-        ],
-        "seed": seed,
-    }
-    outcome = submit(resolve(data, Registry.discover()), yaml.safe_dump(data), settings)
-    with Catalog.open(settings.catalog_url) as catalog:
-        rows = catalog.trials(outcome.job_id)
-    assert (outcome.state, len(rows)) == ("finished", trials), outcome
-    return np.array([(1 - row.values["accuracy"], row.values["latency"]) for row in rows])
-
-
 def with_optuna(sampler: BaseSampler, trials: int, table: Table) -> Points:
     """Run a study as Optuna's tutorial does."""
 
@@ -141,28 +85,40 @@ def with_optuna(sampler: BaseSampler, trials: int, table: Table) -> Points:
     return np.array([trial.values for trial in study.trials])
 
 
-def measure(arms: Mapping[str, Arm], seeds: int, checkpoints: Sequence[int]) -> dict[str, dict[str, Points]]:
-    """Regrets by arm and side ("ours", "theirs"): arrays of shape (seeds, checkpoints)."""
+def measure(
+    arms: Mapping[str, Arm], jobs: int, seeds: int, checkpoints: Sequence[int]
+) -> dict[str, dict[str, Points]]:
+    """What was found, by arm. "ours" and "theirs": regrets, (seeds, checkpoints); "strays": how many of a
+    job's trials aren't those that its sampler proposes alone, (jobs,).
+    """
     table = load(DATASET)
     score = Measure(table)
     trials = max(checkpoints)
-
-    def curve(points: Points) -> list[float]:
-        return [score.regret(points[:count]) for count in checkpoints]
-
     found: dict[str, dict[str, Points]] = {}
     with tempfile.TemporaryDirectory(prefix="orchestrate-benchmark-") as home:
         settings = Settings(home=Path(home), catalog=None, tracking=None, lineage=False)
         for name, arm in arms.items():
             begun = time.perf_counter()
-            ours = [curve(through_orchestrate(arm.ours, seed, trials, settings)) for seed in range(seeds)]
+            ours = [alone(job(arm.ours, seed, trials), table)[0] for seed in range(seeds)]
             middle = time.perf_counter()
-            found[name] = {"ours": np.array(ours)}
+            strays = [
+                np.count_nonzero((submitted(job(arm.ours, seed, trials), settings) != ours[seed]).any(axis=1))
+                for seed in range(min(jobs, seeds))
+            ]
+            found[name] = {
+                "ours": np.array([score.curve(points, checkpoints) for points in ours]),
+                "strays": np.array(strays, dtype=np.float64),
+            }
+            theirs = time.perf_counter()
             if arm.theirs is not None:
-                theirs = [curve(with_optuna(arm.theirs(seed), trials, table)) for seed in range(seeds)]
-                found[name]["theirs"] = np.array(theirs)
-            ended = time.perf_counter()
-            print(f"{name}: {middle - begun:.0f} s here, {ended - middle:.0f} s in Optuna", flush=True)
+                studies = [with_optuna(arm.theirs(seed), trials, table) for seed in range(seeds)]
+                curves = [score.curve(points, checkpoints) for points in studies]
+                found[name]["theirs"] = np.array(curves)
+            parts = (middle - begun, theirs - middle, time.perf_counter() - theirs)
+            print(
+                f"{name}: {parts[0]:.0f} s here, {parts[1]:.0f} s as jobs, {parts[2]:.0f} s in Optuna",
+                flush=True,
+            )
     return found
 
 
@@ -179,7 +135,7 @@ def as_records(found: Mapping[str, Mapping[str, Points]], checkpoints: Sequence[
         for name, index in pairs
     }
     adjusted = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    records: list[Record] = []
+    records = [_same(name, sides["strays"], max(checkpoints)) for name, sides in found.items()]
     for name, sides in found.items():
         for index, trials in enumerate(checkpoints):
             ours = sides["ours"][:, index]
@@ -197,6 +153,18 @@ def as_records(found: Mapping[str, Mapping[str, Points]], checkpoints: Sequence[
             elif "theirs" in found.get("random", {}):
                 records.append(_beats(name, trials, ours, found["random"]["theirs"][:, index]))
     return records
+
+
+def _same(name: str, strays: Points, trials: int) -> Record:
+    return Record(
+        claim=f"{name}: a job runs what its sampler proposes",
+        metric=f"other trials, of {trials}",
+        value=float(strays.mean()),
+        spread=quartiles(strays),
+        seeds=len(strays),
+        goal="0",
+        holds=not strays.any(),
+    )
 
 
 def _agreement(
@@ -253,11 +221,11 @@ def _interval(test: Difference) -> str:
 
 
 def main() -> None:
-    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 30, "full": 100}, tuple(ARMS))
+    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 100, "full": 400}, tuple(ARMS))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     arms = {name: ARMS[name] for name in run.only or CHOSEN[run.size]}
     checkpoints = (5, 10) if run.size == "smoke" else CHECKPOINTS
-    run.publish(as_records(measure(arms, run.seeds, checkpoints), checkpoints))
+    run.publish(as_records(measure(arms, JOBS[run.size], run.seeds, checkpoints), checkpoints))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from .fingerprint import Fingerprint, Key, Print
 from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
 from .job import Job, Stage, load, resolve
 from .objective import (
+    CombinedObjective,
     Direction,
     Goal,
     MeasuredObjective,
@@ -69,6 +70,7 @@ __all__ = [
     "CodedStrategy",
     "Collective",
     "CollectiveStrategy",
+    "CombinedObjective",
     "DataError",
     "Direction",
     "EstimatorProbe",

@@ -20,7 +20,7 @@ from .errors import (
     near_misses,
 )
 from .fingerprint import Fingerprint
-from .objective import Goal, Objective, ReportedObjective, StaticObjective
+from .objective import CombinedObjective, Goal, Objective, ReportedObjective, StaticObjective
 from .parallel import ParallelStrategy
 from .plugin import Plugin, PluginOptions, StageReference
 from .program import Program
@@ -80,6 +80,14 @@ class Stage:
     def trial_seed(self, number: int) -> int:
         """Seed of trial `number`, the same whoever runs it and however often."""
         return spawn(self.job_seed, self.index, 1, number)
+
+    def completed(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The values with those of every combined objective whose parts are among them."""
+        known = dict(values)
+        for goal, objective in zip(self.goals, self.objectives, strict=True):
+            if isinstance(objective, CombinedObjective) and all(part in values for part in objective.parts):
+                known[goal.name] = objective.combine(values)
+        return known
 
     @property
     def batch(self) -> int:
@@ -167,6 +175,7 @@ class _Resolver:
             for index, objective in enumerate(spec.objectives)
         ]
         goals = self._goals(spec, objectives)
+        self._combined(spec, goals, objectives)
         stages = [
             self._stage(spec, index, space, goals, objectives, task) for index, _ in enumerate(spec.stages)
         ]
@@ -301,6 +310,39 @@ class _Resolver:
             )
         return goals
 
+    def _combined(self, spec: JobSpec, goals: Sequence[Goal], objectives: Sequence[Objective | None]) -> None:
+        """Check combined objectives against their parts, and that whatever isn't optimised has a use."""
+        if len(goals) < len(objectives):
+            return  # a broken one is reported, and may be a part
+        kinds = {goal.name: objective for goal, objective in zip(goals, objectives, strict=True)}
+        used: set[str] = set()
+        for index, (goal, objective) in enumerate(zip(goals, objectives, strict=True)):
+            if not isinstance(objective, CombinedObjective):
+                continue
+            path = ("objectives", index)
+            simple = [name for name, kind in kinds.items() if not isinstance(kind, CombinedObjective)]
+            strangers = [part for part in objective.parts if part not in simple]
+            used |= set(objective.parts)
+            for part in strangers:
+                self.problem(
+                    path,
+                    f"{goal.name!r} combines {part!r}, which is no objective that is measured",
+                    near_misses(part, simple),
+                )
+            if not strangers:
+                self._checked(path, lambda objective=objective: objective.check(goals))
+        for index, (wanted, goal) in enumerate(zip(spec.objectives, goals, strict=True)):
+            if (
+                wanted.direction == "none"
+                and (wanted.min, wanted.max) == (None, None)
+                and goal.name not in used
+            ):
+                self.problem(
+                    ("objectives", index),
+                    "direction none means a mere bound or a part of a combined objective: give `min` or "
+                    "`max`, or combine it",
+                )
+
     def _stage(
         self,
         spec: JobSpec,
@@ -399,7 +441,7 @@ class _Resolver:
                 )
             if stopping and stage.goals:
                 index = stopped_by(stage)
-                if not isinstance(stage.objectives[index], ReportedObjective):
+                if not _known_early(stage, index):
                     self.problem(
                         (*path, "early_stopping"),
                         f"objective {stage.goals[index].name!r} is not reported by step",
@@ -424,6 +466,16 @@ def stopped_by(stage: Stage) -> int:
         if goal.name == wanted or (wanted is None and goal.direction is not None):
             return index
     return 0
+
+
+def _known_early(stage: Stage, index: int) -> bool:
+    """Whether the objective has a value at each report: it is reported, or combined from what is known."""
+    kinds = {goal.name: objective for goal, objective in zip(stage.goals, stage.objectives, strict=True)}
+    objective = stage.objectives[index]
+    if isinstance(objective, CombinedObjective):
+        parts = [kinds[part] for part in objective.parts]
+        return all(isinstance(part, ReportedObjective | StaticObjective) for part in parts)
+    return isinstance(objective, ReportedObjective)
 
 
 def _start(stage: Stage) -> None:

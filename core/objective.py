@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -19,7 +20,7 @@ Direction: TypeAlias = Literal["maximize", "minimize"]
 
 
 class Objective(Plugin[OptionsT]):
-    """A number per candidate. Subclass one of the three below, which say when it is known."""
+    """A number per candidate. Subclass one of the four below, which say when it is known."""
 
     kind: ClassVar[Kind] = "objective"
     direction: ClassVar[Direction]
@@ -55,11 +56,35 @@ class MeasuredObjective(Objective[OptionsT]):
         """Measure `model` (on `device`, in eval mode, inputs of `shape.input`)."""
 
 
+class CombinedObjective(Objective[OptionsT]):
+    """Computed from the job's other objectives, wherever they are all known: a preference as one number.
+
+    It lets a sampler or a scheduler that knows a single objective serve a trade-off. Static as soon as
+    all its parts are; recomputed for a recalled candidate.
+    """
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """Labels of the objectives it is computed from. None of them is combined itself."""
+
+    @abstractmethod
+    def combine(self, values: Mapping[str, float]) -> float:
+        """Compute the value from those of the parts, by label. Deterministic."""
+
+    def check(self, goals: Sequence[Goal]) -> None:
+        """Refuse goals that this objective's options contradict. The parts are among them.
+
+        Raises:
+            SpecError: with the reason.
+        """
+
+
 @dataclass(frozen=True)
 class Goal:
     """One objective as a job wants it: its label, sense, bounds and reference point.
 
-    `direction` None means that the objective is only bounded, not optimised.
+    `direction` None means that the objective is not optimised, only bounded or part of a combined one.
     """
 
     name: str

@@ -70,7 +70,8 @@ class ObjectiveSpec(PluginSpec):
     )
     direction: Literal["maximize", "minimize", "none"] | None = Field(
         None,
-        description="Sense; by default the objective's own. `none`: only bounded, not optimised.",
+        description="Sense; by default the objective's own. `none`: not optimised, only bounded or part of "
+        "a combined objective.",
     )
     min: float | None = Field(default=None, description="Candidates below are infeasible.")
     max: float | None = Field(default=None, description="Candidates above are infeasible.")
@@ -89,8 +90,6 @@ class ObjectiveSpec(PluginSpec):
 
     @model_validator(mode="after")
     def _bounded(self) -> ObjectiveSpec:
-        if self.direction == "none" and self.min is None and self.max is None:
-            raise ValueError("direction none means a mere bound: give `min` or `max`")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}")
         return self

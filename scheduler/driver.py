@@ -304,7 +304,7 @@ class _Run:
             if isinstance(objective, kinds)
         }
         context = context_digest(stage, self.job)
-        return RecallPolicy(context, stage.spec.recall.scope, frozenset(shared))
+        return RecallPolicy(context, stage.spec.recall.scope, frozenset(shared), stage.completed)
 
     def _remit(self, stage: Stage) -> Remit:
         return Remit(

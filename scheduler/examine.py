@@ -15,7 +15,7 @@ from typing import Any
 from ..core.candidate import Candidate, digest
 from ..core.fingerprint import Key
 from ..core.job import Job, Stage
-from ..core.objective import Goal, StaticObjective
+from ..core.objective import CombinedObjective, Goal, StaticObjective
 from ..core.plugin import Plugin
 from ..core.registry import PREFIX
 from ..core.task import SearchView
@@ -44,6 +44,7 @@ def examine(stage: Stage, job: Job, candidate: Candidate) -> Examination:
             if isinstance(objective, StaticObjective):
                 value = objective.compute(candidate, stage.space, job.task.shape())
                 values.update(finite({goal.name: value}))
+        values = stage.completed(values)
         broken = _broken_bound(values, stage.goals)
         keys: tuple[Key, ...] = ()
         if broken is None and stage.fingerprint is not None:
@@ -72,7 +73,7 @@ def context_digest(stage: Stage, job: Job) -> str:
     measured = [
         [goal.name, _identity(objective)]
         for goal, objective in zip(stage.goals, stage.objectives, strict=True)
-        if not isinstance(objective, StaticObjective)
+        if not isinstance(objective, StaticObjective | CombinedObjective)
     ]
     return digest(
         {

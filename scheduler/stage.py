@@ -18,7 +18,6 @@ from ..core.candidate import Candidate
 from ..core.errors import SpaceExhausted
 from ..core.hookspecs import TrialEvent
 from ..core.job import Job, Stage
-from ..core.objective import ReportedObjective
 from ..core.sampler import Outcome, Sampler
 from ..storage.artifacts import NewArtifact
 from ..storage.ledger import (
@@ -35,7 +34,7 @@ from ..storage.ledger import (
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .examine import Examination, examine
 from .history import observation, restore_sampler
-from .trial import Json, TrialOrder, reported_value
+from .trial import Json, TrialOrder, reported_values
 
 EXAMINATION_WAIT = 0.1  # seconds an ask waits for the examiner before it lets the loop turn
 ANSWERING_LIMIT = 0.25  # seconds an ask spends on recalled candidates before it lets the loop turn
@@ -207,7 +206,7 @@ class StageRun:
             ticket.timings["run"] = time.time() - launch.started_at
             last = next(iter(self.ledger.catalog.reports(ticket.trial_id)[-1:]), None)
             metrics = dict(last.metrics) if last else {}
-            values = {**ticket.values, **self._reported_values(metrics)}
+            values = reported_values(self.stage, metrics, ticket.values)
             records.append(
                 (ticket, Result(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings))
             )
@@ -433,13 +432,6 @@ class StageRun:
     def _tell(self, ticket: Ticket, outcome: Outcome, reason: str) -> None:
         self.sampler.tell(ticket.number, ticket.candidate, observation(self.stage, outcome, ticket.values))
         self._notify("trial_finished", ticket, outcome, reason)
-
-    def _reported_values(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        return {
-            goal.name: reported_value(objective.metric, metrics)
-            for goal, objective in zip(self.stage.goals, self.stage.objectives, strict=True)
-            if isinstance(objective, ReportedObjective) and objective.metric in metrics
-        }
 
     def _event(self, ticket: Ticket, state: str, reason: str) -> TrialEvent:
         return TrialEvent(

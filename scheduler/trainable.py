@@ -18,7 +18,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,9 @@ from ray import tune
 
 from ..core.errors import LostError, TrialPruned
 from ..core.job import Job, Stage, stopped_by
-from ..core.objective import ReportedObjective
 from ..core.parallel import CodedStrategy, CollectiveStrategy
 from .runtime import Remit
-from .trial import Json, TrialOrder, WorkerTrial, conclude, describe
+from .trial import Json, TrialOrder, WorkerTrial, conclude, describe, reported_values
 from .workers import Ranks, RayWorkerGroup
 
 KEY = "__launch__"  # the only key in a Tune config
@@ -184,12 +183,7 @@ class ProgramTrainable(tune.Trainable):
         return conclude(trial, result, stage, seconds)
 
     def _trial(self, order: TrialOrder, job: Job, stage: Stage, group: Any) -> WorkerTrial:
-        early = stage.spec.early_stopping
-        metric: str | None = None
-        if early is not None:
-            objective = stage.objectives[stopped_by(stage)]
-            assert isinstance(objective, ReportedObjective)
-            metric = objective.metric
+        score = _score(stage, order) if stage.spec.early_stopping else None
         place = self._remit.place(group)
         return WorkerTrial(
             order,
@@ -197,22 +191,18 @@ class ProgramTrainable(tune.Trainable):
             self._remit.task(job),
             job.registry,
             place,
-            lambda report: self._publish(report, metric),
+            lambda report: self._publish(report, score),
         )
 
-    def _publish(self, report: Json, metric: str | None) -> None:
+    def _publish(self, report: Json, score: Callable[[Mapping[str, float]], float] | None) -> None:
         if threading.get_ident() != self._thread:
             raise RuntimeError("report() must be called on the thread that runs the program")
         self._reports.append(report)
-        if metric is None and time.monotonic() - self._left_at < COALESCE_SECONDS:
+        if score is None and time.monotonic() - self._left_at < COALESCE_SECONDS:
             return
         result: dict[str, Any] = {REPORTS: json.dumps(self._reports), STEP: report["step"]}
-        if metric is not None:
-            if metric not in report["metrics"]:
-                raise KeyError(
-                    f"early stopping compares {metric!r}, which this report lacks: {report['metrics']}"
-                )
-            result[SCORE] = report["metrics"][metric]
+        if score is not None:
+            result[SCORE] = score(report["metrics"])
         self._reports = []
         current = greenlet.getcurrent()
         assert current.parent is not None
@@ -237,6 +227,19 @@ class ProgramTrainable(tune.Trainable):
         group, self._group = self._group, None
         if group is not None:
             group.close()
+
+
+def _score(stage: Stage, order: TrialOrder) -> Callable[[Mapping[str, float]], float]:
+    """What early stopping compares, of a report's metrics."""
+    goal = stage.goals[stopped_by(stage)].name
+
+    def score(metrics: Mapping[str, float]) -> float:
+        values = reported_values(stage, metrics, order.values)
+        if goal not in values:
+            raise KeyError(f"early stopping compares {goal!r}, which this report lacks: {metrics}")
+        return values[goal]
+
+    return score
 
 
 def seed_all(seed: int) -> None:

@@ -19,7 +19,7 @@ from ..core.candidate import Candidate
 from ..core.errors import ArtifactError, TrialError
 from ..core.hookspecs import Schedule
 from ..core.job import Stage
-from ..core.objective import MeasuredObjective, ReportedObjective, StaticObjective
+from ..core.objective import CombinedObjective, MeasuredObjective, ReportedObjective, StaticObjective
 from ..core.parallel import (
     CodedStrategy,
     Collective,
@@ -229,8 +229,20 @@ def _values(trial: WorkerTrial, evaluation: Evaluation, metrics: Json, stage: St
             measured = objective.measure(model, trial.task.shape(), trial.device)
             values.update(finite({goal.name: measured}))
         else:
-            assert isinstance(objective, StaticObjective)
-    return values
+            assert isinstance(objective, StaticObjective | CombinedObjective)
+    return finite(stage.completed(values))
+
+
+def reported_values(
+    stage: Stage, metrics: Mapping[str, float], known: Mapping[str, float]
+) -> dict[str, float]:
+    """The objective values that a report tells, and those that follow from it and what is `known`."""
+    told = {
+        goal.name: metrics[objective.metric]
+        for goal, objective in zip(stage.goals, stage.objectives, strict=True)
+        if isinstance(objective, ReportedObjective) and objective.metric in metrics
+    }
+    return stage.completed({**known, **told})
 
 
 def reported_value(metric: str, metrics: Mapping[str, float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -49,12 +49,13 @@ class RecallPolicy:
 
     `context` is the namespace in which keys are comparable, `scope` whether other jobs' results count.
     `shared` names the objective values that a result must bring along to be served, those apart that the
-    candidate has itself (the static ones).
+    candidate has itself (the static ones). `completed` adds what is computed from served values.
     """
 
     context: str
     scope: Literal["catalog", "job"]
     shared: frozenset[str]
+    completed: Callable[[Mapping[str, float]], Mapping[str, float]] = dict
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class _Memory:
             row.trial_id,
             row.tier,
             row.metrics,
-            {**served, **question.values},
+            self._policy.completed({**served, **question.values}),
             f"{row.tier} match with trial id {row.trial_id} of job {row.job_id}",
         )
 

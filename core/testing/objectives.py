@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..draw import draw_candidate
-from ..objective import MeasuredObjective, Objective, ReportedObjective, StaticObjective
+from ..objective import CombinedObjective, MeasuredObjective, Objective, ReportedObjective, StaticObjective
 from ..seeds import generator
 from ..space import SearchSpace
 from ..task import Shape
@@ -16,7 +16,7 @@ def check_objective(
 ) -> None:
     """Check an objective.
 
-    Rules: it is static, reported or measured; values are finite floats; a static one is
+    Rules: it is static, reported, measured or combined; values are finite floats; a static one is
     deterministic; a measured one leaves the network's parameters and mode as they were.
 
     Args:
@@ -40,10 +40,13 @@ def check_objective(
     if isinstance(objective, ReportedObjective):
         require(objective.metric, f"objective {name!r} reads no metric", "Return the metric's key")
         return
+    if isinstance(objective, CombinedObjective):
+        _check_combined(objective)
+        return
     require(
         isinstance(objective, StaticObjective | MeasuredObjective),
-        f"objective {name!r} is neither static nor reported nor measured",
-        "Subclass StaticObjective, ReportedObjective or MeasuredObjective",
+        f"objective {name!r} is neither static nor reported nor measured nor combined",
+        "Subclass StaticObjective, ReportedObjective, MeasuredObjective or CombinedObjective",
     )
     for index in range(candidates):
         candidate = draw_candidate(space, generator(0, index))
@@ -62,6 +65,19 @@ def check_objective(
             is_finite(value),
             f"objective {name!r} gives {value!r} for {candidate}",
             "Return a finite float",
+        )
+
+
+def _check_combined(objective: CombinedObjective) -> None:
+    require(objective.parts, f"objective {objective.name!r} combines nothing", "Return the parts' labels")
+    for value in (0.0, 0.25, -3.0, 1e6):
+        values = dict.fromkeys(objective.parts, value)
+        with only(f"objective {objective.name!r} must combine {values}", "Mend it"):
+            combined = objective.combine({**values, "another": 7.0})
+        require(
+            is_finite(combined) and objective.combine(values) == combined,
+            f"objective {objective.name!r} gives {combined!r} for {values}",
+            "Return a finite float, computed from the parts alone",
         )
 
 

@@ -1,4 +1,4 @@
-"""The built-in objectives: what a program reports, what a network costs, what a device measures."""
+"""The built-in objectives: metrics, costs of a network, measurements, and a preference over them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ...core import Objective, hookimpl
 from .latency import Latency
 from .peak_memory import PeakMemory
 from .reported import Accuracy, Loss, Metric
+from .scalarised import Scalarised
 from .static import Flops, Macs, Parameters
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Metric",
     "Parameters",
     "PeakMemory",
+    "Scalarised",
     "objectives",
 ]
 
@@ -26,4 +28,4 @@ __all__ = [
 @hookimpl
 def objectives() -> list[type[Objective[Any]]]:
     """Register the built-in objectives."""
-    return [Accuracy, Loss, Metric, Parameters, Flops, Macs, Latency, PeakMemory]
+    return [Accuracy, Loss, Metric, Parameters, Flops, Macs, Latency, PeakMemory, Scalarised]

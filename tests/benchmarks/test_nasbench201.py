@@ -53,13 +53,27 @@ def test_optuna_s_study_counts_every_trial() -> None:
 def test_verdicts() -> None:
     rng = np.random.default_rng(0)
     same, worse = rng.normal(0.05, 0.01, (2, 20, 1)), rng.normal(0.08, 0.01, (20, 1))
+    none = np.zeros(2)
     found = {
-        "random": {"ours": worse, "theirs": rng.normal(0.08, 0.01, (20, 1))},
-        "tpe": {"ours": same[0], "theirs": same[1]},
-        "nsga2": {"ours": worse, "theirs": same[1]},
-        "evolution": {"ours": same[0]},
+        "random": {"strays": none, "ours": worse, "theirs": rng.normal(0.08, 0.01, (20, 1))},
+        "tpe": {"strays": none, "ours": same[0], "theirs": same[1]},
+        "nsga2": {"strays": none, "ours": worse, "theirs": same[1]},
+        "evolution": {"strays": none + 1, "ours": same[0]},
     }
-    records = {record.claim.split(",")[0]: record for record in nasbench201.as_records(found, (200,))}
+    records = {record.claim: record for record in nasbench201.as_records(found, (200,))}
+    same_trials = {
+        claim.partition(":")[0]: records.pop(claim).holds for claim in list(records) if "a job" in claim
+    }
+    assert same_trials == {"random": True, "tpe": True, "nsga2": True, "evolution": False}
+    records = {claim.split(",")[0]: record for claim, record in records.items()}
     verdicts = {name: record.holds for name, record in records.items()}
     assert verdicts == {"random": True, "tpe": True, "nsga2": False, "evolution": True}
     assert records["evolution"].peers["Optuna's random"] == pytest.approx(0.08, abs=0.01)
+
+
+def test_alone_a_sampler_is_asked_and_told_in_turn() -> None:
+    data = nasbench201.job({"name": "evolution", "population": 5, "tournament": 2}, 3, 12)
+    points, seconds = nasbench201.alone(data, load("cifar10"))
+    assert points.shape == (12, 2)
+    assert len(seconds) == 12
+    assert (points == nasbench201.alone(data, load("cifar10"))[0]).all()

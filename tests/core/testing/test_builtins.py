@@ -45,6 +45,10 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     ("objective", "metric"): {"metric": "f1"},
+    ("objective", "scalarised"): {
+        "weights": {"f1": 2, "latency": 1},
+        "bounds": {"f1": [0, 1], "latency": [30, 10]},
+    },
     ("sampler", "evolution"): {"population": 10, "tournament": 3},
     ("sampler", "gp"): {"n_startup_trials": 4},
     ("sampler", "nsga2"): {"population_size": 8},
