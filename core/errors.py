@@ -93,6 +93,10 @@ class CatalogError(OrchestrateError, RuntimeError):
     """The catalog can't be read or written as asked."""
 
 
+class CatalogUnavailableError(CatalogError, ConnectionError):
+    """The catalog's database doesn't answer, and nothing was written: try again later."""
+
+
 class JobNotFoundError(CatalogError, LookupError):
     """No job in the catalog answers to that name."""
 

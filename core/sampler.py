@@ -89,7 +89,8 @@ class Sampler(Plugin[OptionsT]):
       events so far, because it draws from `(problem.seed, number)`. Past asks arrive through
       `adopt` and past results through `tell`, in their original order; nothing is re-computed.
     - `restore = "re-ask"`: it has hidden state that advances with each ask. Past asks are executed
-      again, in order, interleaved with tells, and compared with the log.
+      again, in order, interleaved with tells, and compared with the log. If another version of it no
+      longer proposes the same, a fresh instance is brought up through `adopt` and `tell` instead.
     """
 
     kind: ClassVar[Kind] = "sampler"
@@ -127,7 +128,7 @@ class Sampler(Plugin[OptionsT]):
         """Learn what became of ask `number`. The default learns nothing."""
 
     def adopt(self, number: int, candidate: Candidate) -> None:
-        """Take note of an ask that an earlier instance made (`restore = "history"` only).
+        """Take note of an ask that an earlier instance made.
 
         Called instead of `ask`, for samplers that keep track of pending candidates.
         """

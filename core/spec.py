@@ -153,6 +153,11 @@ class RetrySpec(Section):
 
     failed: NonNegativeInt = Field(default=0, description="Times a failed trial is run again.")
     lost: NonNegativeInt = Field(default=3, description="Times a lost trial is run again.")
+    identical: PositiveInt | None = Field(
+        default=10,
+        description="Failures in a row, with the same exception at the same line, after which the job is "
+        "paused; null: never.",
+    )
     budget: NonNegativeInt | None = Field(
         default=None,
         description="Failed and lost trials a stage bears before the job fails; by default any number.",

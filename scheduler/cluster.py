@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.crash import VARIABLE
 from ..core.errors import ClusterError, SpecError
 from ..core.job import Job, Stage
 from .settings import Settings
@@ -153,7 +154,9 @@ def worker_environment() -> Mapping[str, str]:
         str(Path.cwd()),
         *(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry),
     ]
+    crashes = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     return {
+        **crashes,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         "PYTHONWARNINGS": "ignore",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",

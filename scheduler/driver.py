@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.candidate import Candidate
-from ..core.errors import JobBusyError, OrchestrateError
+from ..core.crash import crash_point
+from ..core.errors import CatalogError, ClusterError, JobBusyError, OrchestrateError
 from ..core.hookspecs import JobEvent, StageEvent
 from ..core.job import Job, Stage, resolve
 from ..core.objective import MeasuredObjective, ReportedObjective
@@ -27,6 +26,7 @@ from ..storage.catalog import Catalog
 from ..storage.ledger import JobDraft, Ledger, RecallPolicy
 from ..storage.lineage import Drainer
 from ..storage.models import StageRow, TrialRow
+from ..storage.owner import this_process
 from ..storage.report import write_report
 from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
 from .engine import run_stage
@@ -38,6 +38,8 @@ from .runtime import Remit
 from .selection import best, pareto
 from .settings import Settings
 from .stage import StageRun, Taken
+
+PATIENCE_SECONDS = 300.0  # for which a driver waits for a catalog that went away
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ def create(job: Job, text: str, settings: Settings) -> Ledger:
         provenance=provenance(job, settings.without),
         stages=tuple(stage.spec.name for stage in job.stages),
     )
-    return Catalog.open(settings.catalog_url).create_job(draft, owner(), LEASE_SECONDS)
+    catalog = Catalog.open(settings.catalog_url, patience=PATIENCE_SECONDS)
+    return catalog.create_job(draft, this_process(), LEASE_SECONDS)
 
 
 def resume(job_id: str, settings: Settings, registry: Registry | None = None) -> JobOutcome:
@@ -100,13 +103,13 @@ def resume(job_id: str, settings: Settings, registry: Registry | None = None) ->
         JobBusyError: another living driver owns it, or it is over.
         SpecError: its plugins no longer accept the job's file.
     """
-    catalog = Catalog.open(settings.catalog_url, create=False)
+    catalog = Catalog.open(settings.catalog_url, create=False, patience=PATIENCE_SECONDS)
     row = catalog.job(job_id)
     if row.state in ("finished", "cancelled"):
         raise JobBusyError(f"job {row.id} is {row.state}: there is nothing to resume")
     job = resolve(row.spec, registry or Registry.discover(settings.without))
     check_fit(job, _capacity(settings))
-    return _Run(job, catalog.take_job(row.id, owner(), LEASE_SECONDS), settings).run()
+    return _Run(job, catalog.take_job(row.id, this_process(), LEASE_SECONDS), settings).run()
 
 
 def _capacity(settings: Settings) -> Capacity:
@@ -114,11 +117,6 @@ def _capacity(settings: Settings) -> Capacity:
         return local_capacity(settings)
     connect(settings)
     return cluster_capacity()
-
-
-def owner() -> str:
-    """This process, as a lease names it."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class _Run:
@@ -149,6 +147,7 @@ class _Run:
                 if self.job.uses_task:
                     self._task_digest = self._executor.submit(self.job.task.digest)
                 connect(self.settings)
+                crash_point("ray")
                 stack.enter_context(self._signals())
                 self._work()
                 state = "finished"
@@ -156,16 +155,33 @@ class _Run:
                 state, reason = "interrupted", str(stop)
             except _Ended as end:
                 state, reason = end.state, end.reason
-            except OrchestrateError as error:
-                reason = str(error)
+            except (CatalogError, ClusterError, KeyboardInterrupt) as error:  # a resume may do better
+                state, reason = "interrupted", str(error) or "interrupted at once"
+                raise
+            except Exception as error:
+                reason = (
+                    str(error) if isinstance(error, OrchestrateError) else f"{type(error).__name__}: {error}"
+                )
                 raise
             finally:
-                if self.heartbeat.stale is None:
-                    report = self._close(state, reason)
-                    self._notify("job_finished", event=self._event(state, reason))
+                report = self._finally(state, reason)
         if self.settings.lineage:
             drainer.finish()
         return JobOutcome(self.ledger.job_id, state, reason, report)
+
+    def _finally(self, state: str, reason: str) -> Path | None:
+        """Leave the catalog true, as far as it lets us: what can't be written, a resume will."""
+        if self.heartbeat.stale is not None:
+            return None
+        try:
+            report = self._close(state, reason)
+        except CatalogError as error:
+            if state != "interrupted":
+                raise
+            log.warning("the job's end isn't recorded (%s); `orchestrate resume` goes on from here", error)
+            return None
+        self._notify("job_finished", event=self._event(state, reason))
+        return report
 
     def _close(self, state: str, reason: str) -> Path | None:
         report: Path | None = None
@@ -174,6 +190,7 @@ class _Run:
             report, artifacts = write_report(
                 self.catalog, self.ledger.job_id, folder, state=state, reason=reason
             )
+            crash_point("report")
             self.ledger.add_artifacts(artifacts)  # before the job's end, which sends them to MLflow
         self.ledger.end_job(state, reason)
         self.ledger.release()
@@ -230,7 +247,8 @@ class _Run:
             run_stage(run, stage, remit, width)
         except BaseException as error:
             if self.heartbeat.stale is None:
-                run.interrupt(f"the driver stopped: {type(error).__name__}: {error}")
+                with suppress(CatalogError):  # else a resume queues them again
+                    run.interrupt(f"the driver stopped: {type(error).__name__}: {error}")
             raise
         self._end_stage(stage, row, run)
         self._notify(
@@ -250,6 +268,9 @@ class _Run:
         if self._signal.is_set():
             run.interrupt("the driver was interrupted")
             raise _Interrupted("interrupted: resume it when you like")
+        if run.paused:
+            run.interrupt(run.reason)
+            raise _Ended("paused", f"stage {stage.spec.name!r}: {run.reason}")
         if run.broken:
             run.cancel(run.reason)
             self.ledger.end_stage(row.id, "failed", run.reason)

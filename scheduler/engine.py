@@ -27,6 +27,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPrivateUsage]
 
+from ..core.crash import crash_point
 from ..core.job import Stage, stopped_by
 from .cluster import workers_of
 from .runtime import Remit
@@ -145,6 +146,7 @@ class _Searcher(Searcher):
             return Searcher.FINISHED if self._driver.exhausted() else None
         number, orders = asked
         self._numbers[trial_id] = number
+        crash_point("launch")
         return {KEY: Payload.pack(number, self._remit, orders)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -156,6 +158,7 @@ class _Searcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self._numbers.pop(trial_id)
+        crash_point("answer")
         if error:
             return  # the controller tells, with the exception
         result = result or {}
@@ -182,6 +185,7 @@ class _Watch(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._actors[trial.trial_id] = trial.temporary_state.ray_actor
+        crash_point("sent")
         self._driver.started(trial.config[KEY].number)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

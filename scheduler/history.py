@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 from ..core.candidate import Candidate
-from ..core.errors import SpecError, near_misses
+from ..core.errors import SpaceExhausted, SpecError, near_misses
 from ..core.job import Job, Stage, resolve
 from ..core.pareto import violation
 from ..core.preference import normalised
@@ -24,17 +26,33 @@ def observation(stage: Stage, outcome: Outcome, values: Mapping[str, float]) -> 
     return Observation(outcome, dict(values), violation(values, stage.goals))
 
 
-def restore_sampler(sampler: Sampler, stage: Stage, events: Iterable[tuple[str, TrialRow]]) -> None:
-    """Bring a started sampler to where the event log ends, in the way that its `restore` declares."""
-    re_ask = sampler.restore == "re-ask"
-    for kind, row in events:
-        candidate = replay(stage.space, row.candidate) if stage.sampler else Candidate(row.candidate)
-        if kind == "tell":
-            sampler.tell(row.number, candidate, observation(stage, row.state, row.values))  # type: ignore[arg-type]
-        elif re_ask and _asked_again(sampler, row.number, candidate):
-            pass
+@dataclass(frozen=True)
+class Event:
+    """An ask or, with an observation, a tell."""
+
+    number: int
+    candidate: Candidate
+    observation: Observation | None
+
+
+def restore_sampler(sampler: Sampler, stage: Stage, logged: Iterable[tuple[str, TrialRow]]) -> Sampler:
+    """Bring a fresh, started sampler to where the event log ends, in the way that its `restore` declares.
+
+    Returns it, or another of its kind: where asks are executed again and one differs from the log, that
+    is said, and a fresh sampler is told the history instead.
+    """
+    events = _events(stage, logged)
+    if sampler.restore == "re-ask":
+        if _asked_again(sampler, events):
+            return sampler
+        sampler = type(sampler)(sampler.options)
+        sampler.start(stage.problem)
+    for event in events:
+        if event.observation is None:
+            sampler.adopt(event.number, event.candidate)
         else:
-            sampler.adopt(row.number, candidate)
+            sampler.tell(event.number, event.candidate, event.observation)
+    return sampler
 
 
 def sample(
@@ -70,7 +88,7 @@ def sample(
         )
     sampler.start(asked.problem)
     stages = {found.name: found.id for found in catalog.stages(row.id)}
-    restore_sampler(sampler, asked, catalog.events(stages[asked.spec.name]))
+    sampler = restore_sampler(sampler, asked, catalog.events(stages[asked.spec.name]))
     return weights, sampler.propose_for(weights, count)
 
 
@@ -85,16 +103,36 @@ def _stage(job: Job, name: str | None) -> Stage:
     return sampled[name]
 
 
-def _asked_again(sampler: Sampler, number: int, logged: Candidate) -> bool:
-    again = sampler.ask(number)
-    if again == logged:
-        return True
-    log.warning(
-        "sampler %r no longer proposes what it proposed before (trial %d: %s, now %s): its version has "
-        "changed; going on from the history alone",
-        sampler.name,
-        number,
-        logged.json,
-        again.json,
-    )
-    return False
+def _events(stage: Stage, logged: Iterable[tuple[str, TrialRow]]) -> list[Event]:
+    known: dict[int, Candidate] = {}
+    events: list[Event] = []
+    for kind, row in logged:
+        if kind == "ask":
+            known[row.number] = (
+                replay(stage.space, row.candidate) if stage.sampler else Candidate(row.candidate)
+            )
+        told = observation(stage, cast("Outcome", row.state), row.values) if kind == "tell" else None
+        events.append(Event(row.number, known[row.number], told))
+    return events
+
+
+def _asked_again(sampler: Sampler, events: Sequence[Event]) -> bool:
+    for event in events:
+        if event.observation is not None:
+            sampler.tell(event.number, event.candidate, event.observation)
+            continue
+        try:
+            again = sampler.ask(event.number)
+        except SpaceExhausted:
+            again = None
+        if again != event.candidate:
+            log.warning(
+                "sampler %r no longer proposes what it proposed before (trial %d: %s, now %s): it, or a "
+                "library of its, has another version. The job goes on from the trials' history",
+                sampler.name,
+                event.number,
+                event.candidate.json,
+                again.json if again else "nothing",
+            )
+            return False
+    return True

@@ -22,8 +22,9 @@ from sqlalchemy.engine import make_url
 from ..core.errors import ClusterError, SpecError
 from ..core.registry import PREFIX
 from ..storage.catalog import Catalog
+from ..storage.owner import this_process
 from .cluster import Capacity, check_fit
-from .driver import create, owner
+from .driver import create
 from .lease import LEASE_SECONDS
 from .settings import Settings
 
@@ -72,7 +73,7 @@ def resume(job_id: str, settings: Settings, extra: Sequence[Path] = ()) -> None:
     with Catalog.open(settings.catalog_url, create=False) as catalog:
         row = catalog.job(job_id)
         number = int(row.provenance.get("remote", {}).get("start", 0)) + 1
-        ledger = catalog.take_job(row.id, owner(), LEASE_SECONDS)
+        ledger = catalog.take_job(row.id, this_process(), LEASE_SECONDS)
         ledger.set_provenance(remote=_place(settings, row.id, number))
         ledger.release()
         modules = [*_local_modules(row.spec), *extra]

@@ -21,7 +21,8 @@ from ..core.job import Job, Stage
 from ..core.sampler import Outcome, Sampler
 from ..storage.artifacts import NewArtifact
 from ..storage.ledger import (
-    Infeasible,
+    Decision,
+    Failed,
     Launch,
     Ledger,
     Proposal,
@@ -30,11 +31,14 @@ from ..storage.ledger import (
     Report,
     Result,
     Wait,
+    reason_of,
 )
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .examine import Examination, examine
 from .history import observation, restore_sampler
 from .trial import Json, TrialOrder, reported_values
+
+log = logging.getLogger(__name__)
 
 EXAMINATION_WAIT = 0.1  # seconds an ask waits for the examiner before it lets the loop turn
 ANSWERING_LIMIT = 0.25  # seconds an ask spends on recalled candidates before it lets the loop turn
@@ -54,6 +58,8 @@ class Ticket:
     attempt: int = 0
     values: dict[str, float] = field(default_factory=dict[str, float])
     timings: dict[str, float] = field(default_factory=dict[str, float])
+    after: int = 0
+    """How many tells the sampler had heard when it proposed this."""
     holder: int | None = None
     failed: int = 0
     lost: int = 0
@@ -97,6 +103,8 @@ class StageRun:
         """Why the stage ended, when it wasn't simply through."""
         self.broken = False
         """Whether it ended because it can't go on (failure budget, empty space)."""
+        self.paused = False
+        """Whether it ended because trials keep failing in the same way: someone should look."""
         self._executor = executor
         self._listener = listener
         self._artifacts = artifacts
@@ -109,6 +117,9 @@ class StageRun:
         self._counted = 0  # asks that count as trials: all but the infeasible
         self._infeasible_in_a_row = 0
         self._unhappy = 0  # trials failed or lost for good
+        self._told = 0  # results that the sampler has heard
+        self._failure: tuple[str, str] | None = None  # of the last attempt, if it failed: exception and line
+        self._alike = 0  # failures like it, without another end between them
         self._launches = 0
         self._exhausted = False
         self._polled_at = 0.0
@@ -118,7 +129,9 @@ class StageRun:
 
     def restore(self) -> None:
         """Bring the sampler back to where the event log ends, and queue what isn't finished."""
-        restore_sampler(self.sampler, self.stage, self.ledger.catalog.events(self.stage_id))
+        events = self.ledger.catalog.events(self.stage_id)
+        self.sampler = restore_sampler(self.sampler, self.stage, events)
+        self._told = sum(kind == "tell" for kind, _ in events)
         rows = self.ledger.catalog.trials(stage_id=self.stage_id)
         self._asked = max((row.number for row in rows), default=-1) + 1
         self._counted = sum(row.state != "infeasible" for row in rows)
@@ -158,7 +171,7 @@ class StageRun:
         if not self.broken and (why := self._should_stop()):
             self.reason = why
             return True
-        return self.broken
+        return self.broken or self.paused
 
     def started(self, number: int) -> None:
         """A launch begins to run on a worker."""
@@ -208,7 +221,13 @@ class StageRun:
             metrics = dict(last.metrics) if last else {}
             values = reported_values(self.stage, metrics, ticket.values)
             records.append(
-                (ticket, Result(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings))
+                (
+                    ticket,
+                    Result(
+                        *(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings),
+                        attempt=ticket.attempt,
+                    ),
+                )
             )
         self._record(records)
 
@@ -247,7 +266,7 @@ class StageRun:
     # Asking ---------------------------------------------------------------------------------------
 
     def _may_ask(self) -> bool:
-        if self._exhausted or self.broken:
+        if self._exhausted or self.broken or self.paused:
             return False
         if self.deadline is not None and time.time() >= self.deadline:
             self.reason = self.reason or "the time budget is used up"
@@ -289,7 +308,8 @@ class StageRun:
             except SpaceExhausted:
                 self._exhausted = True
                 return
-            ticket = Ticket(self._asked, candidate, timings={"propose": time.perf_counter() - begun})
+            spent = time.perf_counter() - begun
+            ticket = Ticket(self._asked, candidate, timings={"propose": spent}, after=self._told)
             self._asked += 1
             self._counted += 1
             self._examining.append((ticket, self._executor.submit(examine, self.stage, self.job, candidate)))
@@ -309,17 +329,14 @@ class StageRun:
                     values=ticket.values,
                     timings=ticket.timings,
                     infeasible=examination.infeasible,
+                    error=examination.error,
+                    after=ticket.after,
                 )
             )
         decisions = self.ledger.propose(self.stage_id, proposals, self.policy)
-        for (ticket, examination), decision in zip(pairs, decisions, strict=True):
+        for (ticket, _), decision in zip(pairs, decisions, strict=True):
             ticket.trial_id = decision.trial_id
-            if examination.error is not None:
-                ticket.attempt = 1
-                ticket.failed = self.stage.retry.failed  # deterministic: running it again can't help
-                self._failed(ticket, "failed", examination.error)
-            else:
-                self._decided(ticket, decision)
+            self._decided(ticket, decision)
 
     def _reconsider(self) -> bool:
         """Decide anew on parked trials: retries, interrupted ones, and those whose leader is done.
@@ -347,7 +364,7 @@ class StageRun:
             self._decided(ticket, decision)
         return not all(isinstance(decision, Wait) for decision in decisions)
 
-    def _decided(self, ticket: Ticket, decision: Launch | Recall | Wait | Infeasible) -> None:
+    def _decided(self, ticket: Ticket, decision: Decision) -> None:
         if isinstance(decision, Launch):
             self._infeasible_in_a_row = 0
             ticket.attempt = decision.attempt
@@ -362,6 +379,9 @@ class StageRun:
             self._infeasible_in_a_row = 0
             ticket.values = dict(decision.values)
             self._tell(ticket, "recalled", decision.reason)
+        elif isinstance(decision, Failed):
+            self._failed_for_good(ticket, "failed", decision.reason)
+            self._note_failure(decision.error)
         else:
             self._counted -= 1
             self._infeasible_in_a_row += 1
@@ -398,13 +418,18 @@ class StageRun:
             timings=ticket.timings,
             artifacts=[NewArtifact(**artifact) for artifact in conclusion["artifacts"]],
             node=node,
+            attempt=ticket.attempt,
         )
 
     def _record(self, records: Sequence[tuple[Ticket, Result]]) -> None:
         if not records:
             return
-        self.ledger.finish([result for _, result in records])
+        ended = self.ledger.finish([result for _, result in records])
+        self._failure = None
         for ticket, result in records:
+            if ticket.trial_id not in ended:
+                log.warning("trial %d: a result came too late and counts no more", ticket.number)
+                continue
             ticket.values = dict(result.values)
             self._tell(ticket, "pruned" if result.state == "pruned" else "finished", result.reason)
 
@@ -413,14 +438,19 @@ class StageRun:
         ticket.lost += lost
         ticket.failed += not lost
         again = ticket.lost <= self.stage.retry.lost if lost else ticket.failed <= self.stage.retry.failed
-        reason = f"{error['type']}: {error['message']}".splitlines()[0][:500]
+        reason = reason_of(error)
         self.ledger.fail(ticket.trial_id, "lost" if lost else "failed", dict(error), reason, retry=again)
         if again:
             ticket.holder = None
             self._parked[ticket.trial_id] = ticket
-            return
+        else:
+            self._failed_for_good(ticket, "lost" if lost else "failed", reason)
+        if not lost:
+            self._note_failure(error)
+
+    def _failed_for_good(self, ticket: Ticket, state: Outcome, reason: str) -> None:
         self._unhappy += 1
-        self._tell(ticket, "lost" if lost else "failed", reason)
+        self._tell(ticket, state, reason)
         budget = self.stage.retry.budget
         if budget is not None and self._unhappy > budget:
             self.broken = True
@@ -429,7 +459,22 @@ class StageRun:
                 f"The last: {reason}"
             )
 
+    def _note_failure(self, error: Mapping[str, Any]) -> None:
+        """The circuit breaker: failures that are all alike are the code's fault, not the candidates'."""
+        failure = (error["type"], error.get("frame", ""))
+        self._alike = self._alike + 1 if failure == self._failure else 1
+        self._failure = failure
+        limit = self.stage.retry.identical
+        if limit is not None and self._alike >= limit and not self.broken:
+            self.paused = True
+            where = f" at {failure[1]}" if failure[1] else ""
+            self.reason = (
+                f"{self._alike} attempts in a row failed with the same {failure[0]}{where} "
+                f"({reason_of(error)}): mend the cause and resume the job, or raise `retry: {{identical: …}}`"
+            )
+
     def _tell(self, ticket: Ticket, outcome: Outcome, reason: str) -> None:
+        self._told += 1
         self.sampler.tell(ticket.number, ticket.candidate, observation(self.stage, outcome, ticket.values))
         self._notify("trial_finished", ticket, outcome, reason)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.candidate import Candidate
+from ..core.crash import crash_point
 from ..core.errors import ArtifactError, TrialError
 from ..core.hookspecs import Schedule
 from ..core.job import Stage
@@ -121,6 +122,7 @@ class WorkerTrial(TrialContext):
             from ..core.training.checkpoint import save_state
 
             save_state(state, self._folder / "checkpoint.pt")
+            crash_point("checkpoint")
 
     def restore(self) -> dict[str, Any] | None:
         from ..core.training.checkpoint import load_state
@@ -138,6 +140,7 @@ class WorkerTrial(TrialContext):
                 kind,
                 self.order.trial_id,
             )
+            crash_point("artifact")
             self.saved = [*(kept for kept in self.saved if kept.kind != kind), saved]
 
     def artifact(self, kind: str, stage: str | None = None) -> Path:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import CatalogError, JobBusyError, JobNotFoundError
 from . import transitions
 from .drafts import JobDraft
-from .engine import connect, database_time, reading, resolve_url, writing
+from .engine import PATIENCE, connect, database_time, reading, resolve_url, writing
 from .ledger import Ledger
 from .migrate import prepare
 from .models import (
@@ -36,6 +36,7 @@ from .models import (
     StageRow,
     TrialRow,
 )
+from .owner import known_dead, shown
 
 
 class Catalog:
@@ -46,10 +47,18 @@ class Catalog:
         self.engine = connect(self._url, durable=durable)
 
     @classmethod
-    def open(cls, url: str | None = None, *, create: bool = True, durable: bool = False) -> Self:
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        create: bool = True,
+        durable: bool = False,
+        patience: float = 0.0,
+    ) -> Self:
         """Open the catalog at `url`, `$ORCHESTRATE_CATALOG`, or `./.orchestrate/catalog.db`.
 
-        With `create`, one that isn't there is made.
+        With `create`, one that isn't there is made. `patience` is how many seconds a call waits for a
+        database that goes away later: a driver's, which has trials running.
 
         Raises:
             CatalogError: it can't be reached, isn't there, or has another version's tables; the text
@@ -72,6 +81,7 @@ class Catalog:
         except CatalogError:
             catalog.close()
             raise
+        catalog.engine.update_execution_options(**{PATIENCE: patience})
         return catalog
 
     @property
@@ -174,15 +184,22 @@ class Catalog:
             return list(session.scalars(query))
 
     def events(self, stage_id: int) -> list[tuple[str, TrialRow]]:
-        """A stage's asks and tells in their order: ("ask" or "tell", trial)."""
+        """A stage's asks and tells ("ask" or "tell", trial), in the order in which the sampler heard them."""
         with reading(self.engine) as session:
             query = (
-                select(EventRow.kind, TrialRow)
+                select(EventRow.kind, EventRow.after, TrialRow)
                 .join(TrialRow, TrialRow.id == EventRow.trial_id)
                 .where(EventRow.stage_id == stage_id)
                 .order_by(EventRow.id)
             )
-            return [(kind, trial) for kind, trial in session.execute(query)]
+            rows = [(kind, after, trial) for kind, after, trial in session.execute(query)]
+        tells, places = 0, list[tuple[int, bool, int]]()
+        for number, (kind, after, _) in enumerate(rows):
+            # An ask stands before the tell that it hadn't heard; one that doesn't say, where it was written.
+            heard = tells if kind == "tell" or after is None else after
+            places.append((heard, kind == "tell", number))
+            tells += kind == "tell"
+        return [(rows[number][0], rows[number][2]) for _, _, number in sorted(places)]
 
     def artifacts(
         self, job_id: str, *, trial_id: int | None = None, kind: str | None = None
@@ -219,10 +236,15 @@ class Catalog:
             return session.scalar(query) or 0
 
     def owned(self, job_id: str) -> bool:
-        """Whether a living driver owns the job."""
-        query = select(JobRow.id).where(JobRow.id == job_id, JobRow.lease_expires_at > database_time())
+        """Whether a living driver owns the job. One that was killed on this machine is known to be dead;
+        of another machine's, the lease must run out first.
+        """
+        query = select(JobRow.lease_owner).where(
+            JobRow.id == job_id, JobRow.lease_expires_at > database_time()
+        )
         with reading(self.engine) as session:
-            return session.scalar(query) is not None
+            owner = session.scalar(query)
+        return owner is not None and not known_dead(owner)
 
     # Taking a job ---------------------------------------------------------------------------------
 
@@ -289,10 +311,11 @@ class Catalog:
             ).one_or_none()
             if job is None:
                 raise JobNotFoundError(_not_found(session, job_id))
-            if job.left is not None and job.left > 0:
+            if job.left is not None and job.left > 0 and not known_dead(job.lease_owner):
+                owner = shown(job.lease_owner)
                 raise JobBusyError(
-                    f"job {job_id} is owned by {job.lease_owner} for another {job.left:.0f} s at least. If "
-                    "that driver was killed, try again then; else wait for it, or `orchestrate cancel` it"
+                    f"job {job_id} is owned by {owner} for another {job.left:.0f} s at least. "
+                    "If that driver was killed, try again then; else wait for it, or `orchestrate cancel` it"
                 )
             token = job.lease_token + 1
             connection.execute(

@@ -51,9 +51,9 @@ def check(catalog: Catalog, store: ArtifactStore | None = None) -> list[Finding]
 
     A job that runs meanwhile causes no findings: all tables are read in one transaction.
     """
-    with reading(catalog.engine) as session:
-        if catalog.engine.dialect.name == "postgresql":  # SQLite's transactions see one state anyway
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    # SQLite's transactions see one state anyway.
+    one_state = {"isolation_level": "REPEATABLE READ"} if catalog.engine.dialect.name == "postgresql" else {}
+    with reading(catalog.engine, **one_state) as session:
         findings = [
             *_database(session),
             *_states(session),

@@ -38,6 +38,10 @@ class Proposal:
     values: Mapping[str, float] = field(default_factory=dict[str, float])
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     infeasible: str | None = None
+    error: Mapping[str, Any] | None = None
+    """What its own code raised when it was examined: it fails without being launched."""
+    after: int | None = None
+    """How many of the stage's tells the sampler had heard when it was asked."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +66,5 @@ class Result:
     artifacts: Sequence[NewArtifact] = ()
     reports: Sequence[Report] = ()
     node: str = ""
+    attempt: int | None = None
+    """Which launch it comes from; None: the one that runs."""

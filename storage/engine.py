@@ -6,27 +6,37 @@ What the two do differently is settled here: transactions, waiting for locks, th
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, Executable, Float, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, StatementError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from ..core.errors import CatalogError
+from ..core.crash import crash_point
+from ..core.errors import CatalogError, CatalogUnavailableError
+
+R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 VARIABLE = "ORCHESTRATE_CATALOG"
 DEFAULT_FILE = Path(".orchestrate", "catalog.db")
 BUSY_SECONDS = 30
 """How long a transaction waits for other writers."""
+PATIENCE = "orchestrate_patience"
+"""Engine option: seconds for which a driver waits for a database that went away. Others don't wait."""
+PAUSES = (0.1, 0.3, 1.0, 2.0)  # seconds between tries
 
 _SECRET_OPTIONS = frozenset({"password", "sslpassword", "passfile", "sslkey"})
 
@@ -137,18 +147,78 @@ def _tune_sqlite(engine: Engine, synchronous: str) -> None:
 
 
 @contextmanager
-def reading(engine: Engine) -> Generator[Session]:
-    """One read transaction; what it loads stays usable afterwards."""
+def reading(engine: Engine, **options: Any) -> Generator[Session]:
+    """One read transaction, with execution options; what it loads stays usable afterwards."""
     with explained(engine.url), Session(engine, expire_on_commit=False) as session:
+        patiently(engine, lambda: _connect(session, engine.url, options))
         yield session
+
+
+def _connect(session: Session, url: URL, options: Mapping[str, Any]) -> None:
+    try:
+        with explained(url):
+            session.connection(execution_options=dict(options))
+    except CatalogError:
+        session.rollback()
+        raise
 
 
 @contextmanager
-def writing(engine: Engine) -> Generator[Session]:
-    """One write transaction: committed at the end, rolled back on an error."""
-    with explained(engine.url), Session(engine, expire_on_commit=False) as session, session.begin():
-        session.connection(execution_options={"orchestrate_writing": True})
-        yield session
+def writing(engine: Engine, *, point: str = "commit") -> Generator[Session]:
+    """One write transaction: committed at the end, rolled back on an error. `point` names the crash
+    point behind it.
+
+    Raises:
+        CatalogUnavailableError: the database didn't answer. Nothing was written.
+        CatalogError: what else went wrong. Where the commit itself failed, it may have been written.
+    """
+    with explained(engine.url), Session(engine, expire_on_commit=False) as session:
+        try:
+            session.connection(execution_options={"orchestrate_writing": True})
+            yield session
+            session.flush()
+        except DBAPIError as error:
+            session.rollback()
+            if passing(error):
+                raise CatalogUnavailableError(_explanation(engine.url, error)) from error
+            raise
+        try:
+            session.commit()
+        except DBAPIError as error:
+            said = _explanation(engine.url, error)
+            raise CatalogError(f"{said} Whether the last change was written isn't known.") from error
+    crash_point(point)
+
+
+def patiently(engine: Engine, call: Callable[[], R], pause: Callable[[float], None] = time.sleep) -> R:
+    """Call again what found the database away, for as long as the engine has patience.
+
+    Raises:
+        CatalogError: the patience is at an end, or the error isn't one that passes.
+    """
+    patience = float(engine.get_execution_options().get(PATIENCE, 0.0))
+    begun, tries = time.monotonic(), 0
+    while True:
+        try:
+            return call()
+        except CatalogUnavailableError as error:
+            if time.monotonic() - begun >= patience:
+                raise
+            if not tries:
+                log.warning("%s Waiting for it, up to %.0f s", error, patience)
+        pause(PAUSES[min(tries, len(PAUSES) - 1)])
+        tries += 1
+
+
+def passing(error: DBAPIError) -> bool:
+    """Whether it may be over by itself: the server is away or restarts, or others hold the lock."""
+    if error.connection_invalidated:
+        return True
+    cause = str(error.orig).lower()
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error, OperationalError):
+        return state[:2] in ("08", "57") or (not state and ("locked" in cause or "connect" in cause))
+    return False
 
 
 @contextmanager
@@ -161,16 +231,19 @@ def explained(url: URL) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:
-        cause = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
-        if url.password:
-            cause = cause.replace(str(url.password), "***")
-        raise CatalogError(
-            f"the catalog {redact(url)} can't be used: {cause}. {_remedy(url, cause)}"
-        ) from error
+        kind = CatalogUnavailableError if passing(error) else CatalogError
+        raise kind(_explanation(url, error)) from error
     except StatementError as error:  # a value that has no place in its column
         if isinstance(error.orig, CatalogError):
             raise error.orig from None
         raise CatalogError(f"the catalog can't keep a value: {error.orig}") from error
+
+
+def _explanation(url: URL, error: DBAPIError) -> str:
+    cause = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else repr(error.orig)
+    if url.password:
+        cause = cause.replace(str(url.password), "***")
+    return f"the catalog {redact(url)} can't be used: {cause}. {_remedy(url, cause)}"
 
 
 def _remedy(url: URL, cause: str) -> str:
@@ -178,6 +251,8 @@ def _remedy(url: URL, cause: str) -> str:
         return "Check that the server runs and that the URL's host, user and database are right."
     if "locked" in cause:
         return f"Another process has held it for over {BUSY_SECONDS} s: see which one still runs."
+    if "is full" in cause:
+        return "Make room on its disk, then `orchestrate resume` the job: what was recorded is safe."
     if "not a database" in cause or "malformed" in cause:
         return f"Restore {url.database} from a copy, or name another file in {VARIABLE}."
     return f"Check that the folder of {url.database} can be written to and has room left."

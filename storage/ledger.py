@@ -7,9 +7,11 @@ attempt, the event log, claims, evaluations and the lineage events that tell of 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
@@ -17,7 +19,7 @@ from ..core.errors import CatalogError, StaleLeaseError, near_misses
 from . import transitions
 from .artifacts import NewArtifact
 from .drafts import JobDraft, Proposal, Report, Result
-from .engine import database_time, writing
+from .engine import database_time, patiently, writing
 from .models import (
     ACTIVE_TRIAL_STATES,
     JOB_STATES,
@@ -29,7 +31,8 @@ from .models import (
     TrialRow,
     table_of,
 )
-from .recall import Decision, Infeasible, Launch, Question, Recall, RecallPolicy, Wait, decide
+from .owner import shown
+from .recall import Decision, Failed, Infeasible, Launch, Question, Recall, RecallPolicy, Wait, decide
 from .transitions import Ending, Trial
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decision",
+    "Failed",
     "Infeasible",
     "JobDraft",
     "Launch",
@@ -49,6 +53,9 @@ __all__ = [
     "Wait",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _JOBS, _STAGES, _TRIALS = table_of(JobRow), table_of(StageRow), table_of(TrialRow)
 
 _LEASE = (
@@ -57,6 +64,16 @@ _LEASE = (
     .with_for_update(key_share=True)
 )
 _INSERT_TRIALS = insert(_TRIALS).returning(TrialRow.number, TrialRow.id)
+
+
+def _patient(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+    """A write that is done again when the database was away and took nothing."""
+
+    @wraps(method)
+    def call(self: Ledger, *arguments: P.args, **options: P.kwargs) -> R:
+        return patiently(self.catalog.engine, lambda: method(self, *arguments, **options))
+
+    return call
 
 
 class Ledger:
@@ -77,7 +94,7 @@ class Ledger:
 
     def heartbeat(self) -> bool:
         """Prolong the lease on the database's clock. Returns whether a cancellation was requested."""
-        with self._writing() as connection:
+        with self._writing("beat") as connection:
             connection.execute(self._job().values(lease_expires_at=database_time() + self._ttl))
             query = select(JobRow.cancel_requested).where(JobRow.id == self.job_id)
             return bool(connection.scalar(query))
@@ -90,6 +107,7 @@ class Ledger:
 
     # Job and stages -------------------------------------------------------------------------------
 
+    @_patient
     def start_job(self) -> None:
         """The job runs (again)."""
         with self._writing() as connection:
@@ -101,6 +119,7 @@ class Ledger:
             )
             transitions.notify(connection, self.job_id, "job_started", [(None, None)])
 
+    @_patient
     def end_job(self, state: str, reason: str = "") -> None:
         """The job stops, for good or for now (`interrupted`, `paused`)."""
         _known_state("job", state, JOB_STATES)
@@ -108,12 +127,14 @@ class Ledger:
             connection.execute(self._job().values(state=state, reason=reason, ended_at=transitions.clock()))
             transitions.notify(connection, self.job_id, "job_ended", [(None, None)])
 
+    @_patient
     def set_provenance(self, **values: Any) -> None:
         """Add to what the job was made by."""
         with self._writing() as connection:
             before = connection.scalar(select(JobRow.provenance).where(JobRow.id == self.job_id)) or {}
             connection.execute(self._job().values(provenance={**before, **values}))
 
+    @_patient
     def start_stage(self, stage_id: int, context: str = "") -> None:
         """A stage runs (again). `context` is recall's namespace, empty where nothing is recalled."""
         with self._writing() as connection:
@@ -127,6 +148,7 @@ class Ledger:
             transitions.notify(connection, self.job_id, "stage_started", [(stage_id, None)])
         self._contexts[stage_id] = context
 
+    @_patient
     def end_stage(self, stage_id: int, state: str, reason: str = "", summary: Json | None = None) -> None:
         """A stage ends.
 
@@ -147,6 +169,7 @@ class Ledger:
 
     # Asking ---------------------------------------------------------------------------------------
 
+    @_patient
     def propose(
         self, stage_id: int, proposals: Sequence[Proposal], recall: RecallPolicy | None
     ) -> list[Decision]:
@@ -167,13 +190,15 @@ class Ledger:
                     f"but is to recall from {recall.context!r}"
                 )
             trials = _insert(connection, stage_id, context, proposals)
-            refused = {
-                trial.id: Infeasible(trial.id, proposal.infeasible)
-                for trial, proposal in zip(trials, proposals, strict=True)
-                if proposal.infeasible is not None
-            }
+            refused: dict[int, Infeasible | Failed] = {}
+            for trial, proposal in zip(trials, proposals, strict=True):
+                if proposal.error is not None:
+                    refused[trial.id] = Failed(trial.id, reason_of(proposal.error), proposal.error)
+                elif proposal.infeasible is not None:
+                    refused[trial.id] = Infeasible(trial.id, proposal.infeasible)
             return self._settle(connection, trials, recall, refused)
 
+    @_patient
     def reconsider(self, trial_ids: Sequence[int], recall: RecallPolicy | None) -> list[Decision]:
         """Decide anew on queued trials: those that waited, are tried again, or were interrupted."""
         if not trial_ids:
@@ -187,7 +212,7 @@ class Ledger:
         connection: Connection,
         trials: Sequence[Trial],
         recall: RecallPolicy | None,
-        refused: Mapping[int, Infeasible],
+        refused: Mapping[int, Infeasible | Failed],
     ) -> list[Decision]:
         questions = [
             Question(trial.id, trial.attempts + 1, trial.keys, trial.values)
@@ -200,18 +225,25 @@ class Ledger:
         decisions = [refused.get(trial.id) or made[trial.id] for trial in trials]
         pairs = list(zip(trials, decisions, strict=True))
         launched = [(trial, decision) for trial, decision in pairs if isinstance(decision, Launch)]
+        # A failed examination counts as an attempt, whose row keeps the traceback.
+        launched += [
+            (trial, Launch(trial.id, trial.attempts + 1, decision.reason))
+            for trial, decision in pairs
+            if isinstance(decision, Failed)
+        ]
         transitions.launch(connection, self.job_id, launched)
         transitions.wait(connection, [(trial, why) for trial, why in pairs if isinstance(why, Wait)])
         endings = [
             _answered(trial, decision)
             for trial, decision in pairs
-            if isinstance(decision, Recall | Infeasible)
+            if isinstance(decision, Recall | Infeasible | Failed)
         ]
         transitions.end(connection, self.job_id, endings)
         return decisions
 
     # Telling --------------------------------------------------------------------------------------
 
+    @_patient
     def report(self, trial_id: int, reports: Sequence[Report]) -> None:
         """Record an open trial's metrics by step. The first write of a step counts.
 
@@ -222,16 +254,40 @@ class Ledger:
             transitions.find(connection, self.job_id, [trial_id], ACTIVE_TRIAL_STATES)
             transitions.report(connection, ((trial_id, made) for made in reports))
 
-    def finish(self, results: Sequence[Result]) -> None:
+    def finish(self, results: Sequence[Result]) -> set[int]:
         """Record how running trials ended, with their files, and let others recall the finished ones.
 
+        A result of an attempt that counts no more, because its trial is over, waits again, or runs elsewhere,
+        is late: it is kept at that attempt and changes nothing. So is what a driver learns that has lost the
+        job.
+
+        Returns:
+            Ids of the trials that ended by it; the others' results were late.
+
         Raises:
-            CatalogError: one of them isn't running: its result comes too late. None is written then.
+            CatalogError: one without an `attempt` is of a trial that doesn't run. Nothing is written then.
         """
-        if not results:
-            return
+        try:
+            return self._finish(results) if results else set()
+        except StaleLeaseError:
+            with suppress(CatalogError), writing(self.catalog.engine) as session:
+                late = [result for result in results if result.attempt is not None]
+                transitions.note_late(session.connection(), late)
+            raise
+
+    @_patient
+    def _finish(self, results: Sequence[Result]) -> set[int]:
         with self._writing() as connection:
-            trials = self._running(connection, [result.trial_id for result in results])
+            found = transitions.find(connection, self.job_id, [result.trial_id for result in results])
+            late = [
+                result
+                for trial, result in zip(found, results, strict=True)
+                if result.attempt is not None and (trial.state, trial.attempts) != ("running", result.attempt)
+            ]
+            transitions.note_late(connection, late)
+            pairs = [pair for pair in zip(found, results, strict=True) if pair[1] not in late]
+            trials, results = [trial for trial, _ in pairs], [result for _, result in pairs]
+            transitions.require(trials, ("running",))
             transitions.report(
                 connection, ((result.trial_id, made) for result in results for made in result.reports)
             )
@@ -256,7 +312,9 @@ class Ledger:
                     for trial, result in zip(trials, results, strict=True)
                 ],
             )
+            return {result.trial_id for result in results}
 
+    @_patient
     def fail(self, trial_id: int, state: str, error: Mapping[str, Any], reason: str, *, retry: bool) -> None:
         """End a running trial's attempt as "failed" (the user's code) or "lost" (the infrastructure).
 
@@ -271,17 +329,20 @@ class Ledger:
             else:
                 transitions.end(connection, self.job_id, [Ending(trials[0], state, reason, error=error)])
 
+    @_patient
     def interrupt(self, trial_ids: Sequence[int], reason: str) -> None:
         """Put running trials back in the queue, for a later driver."""
         with self._writing() as connection:
             transitions.requeue(connection, self._running(connection, trial_ids), "interrupted", reason)
 
+    @_patient
     def cancel(self, trial_ids: Sequence[int], reason: str) -> None:
         """End trials, queued or running, that nobody wants any more."""
         with self._writing() as connection:
             trials = transitions.find(connection, self.job_id, trial_ids, ACTIVE_TRIAL_STATES)
             transitions.end(connection, self.job_id, [Ending(trial, "cancelled", reason) for trial in trials])
 
+    @_patient
     def tested(self, trial_id: int, metrics: Mapping[str, float]) -> None:
         """Record a chosen trial's scores on the test split. The first ones count."""
         with self._writing() as connection:
@@ -294,6 +355,7 @@ class Ledger:
             if connection.execute(scored).rowcount:
                 transitions.notify(connection, self.job_id, "trial_tested", [(trial.stage_id, trial_id)])
 
+    @_patient
     def add_artifacts(self, artifacts: Sequence[NewArtifact]) -> None:
         """Record files of the job itself. A kind recorded before is replaced."""
         with self._writing() as connection:
@@ -309,13 +371,13 @@ class Ledger:
     # Inside one transaction -----------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self) -> Generator[Connection]:
-        with writing(self.catalog.engine) as session:
+    def _writing(self, point: str = "commit") -> Generator[Connection]:
+        with writing(self.catalog.engine, point=point) as session:
             connection = session.connection()
             # The row stays locked to the end, or a take-over could come between check and change.
             row = connection.execute(_LEASE, {"job": self.job_id}).one_or_none()
             if row is None or row.lease_token != self.token or row.lease_owner is None:
-                held = "nobody" if row is None or row.lease_owner is None else row.lease_owner
+                held = shown(row.lease_owner if row else None)
                 raise StaleLeaseError(
                     f"job {self.job_id} is no longer this driver's (it belongs to {held}): "
                     "this driver stops, and writes nothing more"
@@ -380,13 +442,25 @@ def _insert(
         )
         for proposal in proposals
     ]
-    transitions.log(connection, "ask", [(stage_id, trial.id) for trial in trials])
+    transitions.log_asks(
+        connection,
+        [(stage_id, trial.id, proposal.after) for trial, proposal in zip(trials, proposals, strict=True)],
+    )
     return trials
 
 
-def _answered(trial: Trial, decision: Recall | Infeasible) -> Ending:
+def reason_of(error: Mapping[str, Any]) -> str:
+    """An error, as `scheduler.trial.describe` gives it, in a line."""
+    lines = f"{error['type']}: {error['message']}".splitlines()
+    return lines[0][:500]
+
+
+def _answered(trial: Trial, decision: Recall | Infeasible | Failed) -> Ending:
     if isinstance(decision, Infeasible):
         return Ending(trial, "infeasible", decision.reason)
+    if isinstance(decision, Failed):
+        began = replace(trial, state="running", attempts=trial.attempts + 1)
+        return Ending(began, "failed", decision.reason, error=decision.error)
     return Ending(
         trial,
         "recalled",

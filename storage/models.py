@@ -186,6 +186,8 @@ class AttemptRow(Base):
     node: Mapped[str] = mapped_column(String(200), default="")
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    late: Mapped[Json | None]
+    """A result that came when the attempt counted no more: state, metrics, time. It changes nothing."""
 
 
 class EventRow(Base):
@@ -198,6 +200,9 @@ class EventRow(Base):
     trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id))
     kind: Mapped[str] = mapped_column(String(4))
     """ask or tell."""
+    after: Mapped[int | None]
+    """Of an ask: how many of the stage's tells the sampler had heard when it was asked. An ask is recorded
+    once the candidate is examined, and results may come in meanwhile."""
 
 
 class ReportRow(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, false, func, select
 
@@ -96,7 +96,16 @@ class Infeasible:
     reason: str
 
 
-Decision = Launch | Recall | Wait | Infeasible
+@dataclass(frozen=True)
+class Failed:
+    """Its own code raised before it could be launched."""
+
+    trial_id: int
+    reason: str
+    error: Mapping[str, Any]
+
+
+Decision = Launch | Recall | Wait | Infeasible | Failed
 
 
 @dataclass(frozen=True)

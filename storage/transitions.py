@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Executable, bindparam, delete, insert, select
 from ..core.errors import CatalogError
 from ..core.fingerprint import Key
 from .artifacts import NewArtifact
-from .drafts import Report
+from .drafts import Report, Result
 from .engine import insert_once
 from .models import (
     TERMINAL_TRIAL_STATES,
@@ -49,6 +49,16 @@ _END_ATTEMPT = (
     update(_ATTEMPTS)
     .where(_ATTEMPTS.c.trial_id == bindparam("this"), _ATTEMPTS.c.number == bindparam("attempt"))
     .values({name: bindparam(name) for name in ("state", "error", "node", "ended_at")})
+)
+_NOTE_LATE = (
+    update(_ATTEMPTS)
+    .where(
+        _ATTEMPTS.c.trial_id == bindparam("this"),
+        _ATTEMPTS.c.number == bindparam("attempt"),
+        _ATTEMPTS.c.state.not_in(("running", "finished", "pruned")),
+        _ATTEMPTS.c.late.is_(None),
+    )
+    .values(late=bindparam("late"))
 )
 _RELEASE = delete(table_of(ClaimRow)).where(ClaimRow.trial_id.in_(bindparam("ids", expanding=True)))
 _INSERT = {
@@ -94,11 +104,13 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def find(connection: Connection, job_id: str, trial_ids: Sequence[int], states: Sequence[str]) -> list[Trial]:
+def find(
+    connection: Connection, job_id: str, trial_ids: Sequence[int], states: Sequence[str] | None = None
+) -> list[Trial]:
     """Read trials of the job, in the given order.
 
     Raises:
-        CatalogError: one isn't the job's, stands twice, or is in none of `states`.
+        CatalogError: one isn't the job's, stands twice, or is in none of `states`, if given.
     """
     found: dict[int, Trial] = {}
     for row in connection.execute(_FIND, {"job": job_id, "ids": list(trial_ids)}):
@@ -110,19 +122,30 @@ def find(connection: Connection, job_id: str, trial_ids: Sequence[int], states: 
     if len(set(trial_ids)) != len(trial_ids):
         raise CatalogError(f"a trial stands twice in one change: {list(trial_ids)}")
     for trial_id in trial_ids:
-        trial = found.get(trial_id)
-        if trial is None:
+        if trial_id not in found:
             raise CatalogError(f"job {job_id} has no trial of id {trial_id}")
+    trials = [found[trial_id] for trial_id in trial_ids]
+    if states is not None:
+        require(trials, states)
+    return trials
+
+
+def require(trials: Iterable[Trial], states: Sequence[str]) -> None:
+    """Refuse a change of trials that aren't in one of `states`.
+
+    Raises:
+        CatalogError: with the first one that isn't.
+    """
+    for trial in trials:
         if trial.state not in states:
             over = trial.state in TERMINAL_TRIAL_STATES
             raise CatalogError(
-                f"trial {trial.number} of stage {trial.stage!r} (id {trial_id}) is {trial.state} already: "
+                f"trial {trial.number} of stage {trial.stage!r} (id {trial.id}) is {trial.state} already: "
                 "what comes later isn't recorded"
                 if over
-                else f"trial {trial.number} of stage {trial.stage!r} (id {trial_id}) is {trial.state}, "
+                else f"trial {trial.number} of stage {trial.stage!r} (id {trial.id}) is {trial.state}, "
                 f"not {' or '.join(states)}"
             )
-    return [found[trial_id] for trial_id in trial_ids]
 
 
 def launch(connection: Connection, job_id: str, launched: Sequence[tuple[Trial, Launch]]) -> None:
@@ -209,7 +232,7 @@ def end(connection: Connection, job_id: str, endings: Sequence[Ending]) -> None:
             if ending.trial.state == "running"
         ),
     )
-    log(connection, "tell", [(ending.trial.stage_id, ending.trial.id) for ending in endings])
+    log_tells(connection, [(ending.trial.stage_id, ending.trial.id) for ending in endings])
     _publish(connection, job_id, [ending for ending in endings if ending.state == "finished"], now)
     held = [ending.trial.id for ending in endings if ending.trial.keys and ending.trial.attempts]
     if held:
@@ -245,10 +268,36 @@ def keep(connection: Connection, job_id: str, artifacts: Iterable[tuple[int | No
         connection.execute(_INSERT[ArtifactRow], rows)
 
 
-def log(connection: Connection, kind: str, trials: Sequence[tuple[int, int]]) -> None:
-    """Append to the event log, an `ask` or `tell` for each (stage id, trial id)."""
-    rows = [{"stage_id": stage_id, "trial_id": trial_id, "kind": kind} for stage_id, trial_id in trials]
+def log_asks(connection: Connection, asks: Sequence[tuple[int, int, int | None]]) -> None:
+    """Append to the event log for each (stage id, trial id, tells heard before)."""
+    rows = [
+        {"stage_id": stage_id, "trial_id": trial_id, "kind": "ask", "after": after}
+        for stage_id, trial_id, after in asks
+    ]
     connection.execute(_INSERT[EventRow], rows)
+
+
+def log_tells(connection: Connection, tells: Sequence[tuple[int, int]]) -> None:
+    """Append to the event log for each (stage id, trial id)."""
+    rows = [{"stage_id": stage_id, "trial_id": trial_id, "kind": "tell"} for stage_id, trial_id in tells]
+    connection.execute(_INSERT[EventRow], rows)
+
+
+def note_late(connection: Connection, results: Iterable[Result]) -> None:
+    """Keep results at attempts that count no more, the first one of each. Nothing else changes, so this
+    alone may be written without the lease.
+    """
+    at = clock().isoformat()
+    rows = [
+        {
+            "this": result.trial_id,
+            "attempt": result.attempt,
+            "late": {"state": result.state, "metrics": dict(result.metrics), "at": at, "node": result.node},
+        }
+        for result in results
+    ]
+    if rows:
+        connection.execute(_NOTE_LATE, rows)
 
 
 def notify(

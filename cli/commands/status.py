@@ -33,6 +33,7 @@ def status(job: opt.AnyJob = None, catalog: opt.CatalogUrl = None, as_json: opt.
 
 def describe(store: Catalog, row: JobRow) -> dict[str, Any]:
     """A job's standing as data."""
+    from ...storage.owner import shown
     from ..jobs import over, planned
 
     alive = store.owned(row.id)
@@ -57,7 +58,7 @@ def describe(store: Catalog, row: JobRow) -> dict[str, Any]:
         "state": row.state,
         "reason": row.reason,
         "driver": "alive" if alive else "none",
-        "owner": row.lease_owner,
+        "owner": shown(row.lease_owner),
         "remote": _remote(row, alive),
         "cancel_requested": row.cancel_requested,
         "created_at": row.created_at,

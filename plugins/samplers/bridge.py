@@ -93,7 +93,9 @@ class OptunaSampler(Sampler[OptionsT]):
 
         self.problem.space.generate(pick)
         with _quiet():
-            self._study.sampler = RandomSampler(seed=0)  # it draws nothing: every parameter is fixed
+            # Every parameter is fixed, nothing is drawn. A sampler with hidden state counts the ask.
+            if self.restore == "history":
+                self._study.sampler = RandomSampler(seed=0)
             self._study.enqueue_trial(fixed)
             trial = self._study.ask()
             self._trials[number] = trial

@@ -138,7 +138,9 @@ def test_whatever_is_lost_or_fails_every_trial_ends_once(
 ) -> None:
     sampler = Recorder(letters("abcabcabcabc"))
     extra: dict[str, Any] = {"recall": {"name": "exact"}} if recall else {}
-    data = job_data("counted {folder: x}", 12, space="Three", retry={"failed": 1, "lost": 2}, **extra)
+    data = job_data(
+        "counted {folder: x}", 12, space="Three", retry={"failed": 1, "lost": 2, "identical": None}, **extra
+    )
     run, ledger, _ = open_stage(tmp_path_factory.mktemp("s"), data, sampler)
     drive(run, width, seed, lose, fail)
     rows = ledger.catalog.trials(ledger.job_id)

@@ -1,0 +1,29 @@
+"""When an ask was made, as against the tells; results that come too late.
+
+Revision ID: 0003
+Revises: 0001
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the two columns."""
+    op.add_column("orchestrate_events", sa.Column("after", sa.Integer(), nullable=True))
+    op.add_column("orchestrate_attempts", sa.Column("late", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop them."""
+    with op.batch_alter_table("orchestrate_attempts") as attempts:
+        attempts.drop_column("late")
+    with op.batch_alter_table("orchestrate_events") as events:
+        events.drop_column("after")
