@@ -159,9 +159,8 @@ class _Run:
                 state, reason = "interrupted", str(error) or "interrupted at once"
                 raise
             except Exception as error:
-                reason = (
-                    str(error) if isinstance(error, OrchestrateError) else f"{type(error).__name__}: {error}"
-                )
+                ours = isinstance(error, OrchestrateError)
+                reason = str(error) if ours else f"{type(error).__name__}: {error}"
                 raise
             finally:
                 report = self._finally(state, reason)

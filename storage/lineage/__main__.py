@@ -16,6 +16,7 @@ from .delivery import follow
 from .drainer import TRACKING
 
 RUNNING = ("created", "running")
+PATIENCE_SECONDS = 300.0  # as the driver has
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     job_id = parser.parse_args().job
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     os.nice(10)  # trials come first
-    with Catalog.open(create=False) as catalog:
+    with Catalog.open(create=False, patience=PATIENCE_SECONDS) as catalog:
 
         def over() -> bool:
             return _abandoned() or catalog.job(job_id).state not in RUNNING

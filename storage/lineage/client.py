@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from ...core.crash import crash_points
 from ...core.errors import OrchestrateError
 from ..artifacts import safe_name
 
@@ -126,7 +127,9 @@ class Recorder:
         quieten()
         from mlflow import MlflowClient
 
-        self.client: MlflowClient = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self.client: MlflowClient = crash_points(
+            MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri), "mlflow"
+        )
         self.experiment_id = ""
         self.runs: dict[str, str] = {}
         """Run ids by entity."""
