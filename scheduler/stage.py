@@ -6,6 +6,7 @@ what became of them. Every change is in the catalog before the sampler or a list
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
