@@ -101,6 +101,9 @@ class Scheme(ABC):
     exact: ClassVar[bool] = True
     """Whether decoded gradients are those of the whole batch."""
 
+    coverage: float = 1.0
+    """The least part of a job's samples that a gradient is made of."""
+
     fractions: Floats
     delay: int
     load: float

@@ -33,6 +33,7 @@ class BackupWorkers(GradientCoding):
         if not 0 <= spares < n:
             raise ValueError(f"{spares} of {n} workers can't be spare")
         self.spares = spares
+        self.coverage = (n - spares) / n
 
     @property
     def parameters(self) -> dict[str, int]:

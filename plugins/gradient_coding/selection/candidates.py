@@ -104,11 +104,11 @@ def probes(n: int) -> list[Plan]:
     return [Plan("uncoded", {}, patient), *(Plan("gc-frc", {"s": size - 1}, patient) for size in sizes)]
 
 
-def windows(plan: Plan) -> list[Plan]:
-    """The plan with each mu of `WINDOWS`; uncoded waits for everybody anyhow."""
+def windows(plan: Plan, mus: Sequence[float] = WINDOWS) -> list[Plan]:
+    """The plan with each window; uncoded waits for everybody anyhow."""
     if plan.scheme == "uncoded":
         return [plan]
-    return [replace(plan, wait=replace(plan.wait, mu=mu)) for mu in WINDOWS]
+    return [replace(plan, wait=replace(plan.wait, mu=mu)) for mu in mus]
 
 
 def _windows(scheme: str, most_delay: int) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,8 @@ import numpy as np
 from ..codes.base import Floats
 from ..simulation import Costs, simulate
 from ..stragglers.profile import Profile
-from .candidates import CODED, Plan, families, windows
+from ..waiting import Rule
+from .candidates import CODED, WINDOWS, Plan, families
 
 COARSE = 8
 """Members of a family that are tried before the neighbours of the best one."""
@@ -31,7 +32,8 @@ BLOCK = 8
 @dataclass(frozen=True)
 class Predicted:
     """A plan's replay: seconds a job, over all rounds of a profile, the last ones without a new job
-    included; its largest load and its delay T; and the part of all replies that it did without.
+    included (of a scheme that drops samples, for as many as a job has); its largest load and its delay
+    T; and the part of all replies that it did without.
     """
 
     plan: Plan
@@ -72,7 +74,7 @@ def replay(
     """Replay a plan; also the duration of each round. Given up when it takes longer than `limit`."""
     scheme = plan.make(profile.n, simulated=True)
     done = simulate(scheme, profile, jobs, plan.wait, costs, limit)
-    each = done.seconds / jobs
+    each = done.seconds / jobs / scheme.coverage
     stragglers = float(done.stragglers.mean())
     return Predicted(plan, each, scheme.load, scheme.delay, stragglers), done.durations
 
@@ -83,11 +85,13 @@ def search(
     schemes: Sequence[str] = CODED,
     costs: Costs | None = None,
     progress: Progress | None = None,
+    rule: Rule = Rule.FEASIBLE,
+    mus: Sequence[float] = WINDOWS,
 ) -> list[Predicted]:
     """The best plan of each scheme on a profile, the fastest first; not coding is always among them.
 
     A family (all but one parameter fixed) is searched coarsely and then around its best member, with
-    each window mu.
+    each window of `mus`; all wait by `rule`.
 
     Raises:
         ValueError: the profile has too few rounds for any job to end.
@@ -99,7 +103,7 @@ def search(
         )
     uncoded = Plan("uncoded")
     best = {"uncoded": replay(uncoded, profile, jobs, costs)[0]}
-    groups = list(families(profile.n, most_delay, schemes))
+    groups = list(families(profile.n, most_delay, schemes, rule))
     for number, family in enumerate(groups):
         known = best.get(family[0].scheme)
         limit = known.seconds_per_job if known else np.inf
@@ -161,8 +165,8 @@ def compare(
     return Report(tuple(found), uncoded, taken, gain, interval, reason, profile.rounds - most_delay)
 
 
-def _climb(family: list[Plan], limit: float, value: Callable[[Plan, float], Predicted]) -> Predicted:
-    """Evaluate a ladder of plans coarsely, then walk down from the best to a local minimum: to the
+def _climb(family: list[list[Plan]], limit: float, value: Callable[[Plan, float], Predicted]) -> Predicted:
+    """Evaluate a ladder of plans (members, windows) coarsely, then walk down from the best to a local minimum: to the
     neighbours, and to other windows. Replays much slower than the best so far, or than `limit`, are
     given up.
     """
@@ -172,14 +176,14 @@ def _climb(family: list[Plan], limit: float, value: Callable[[Plan, float], Pred
     def at(member: int, window: int) -> float:
         nonlocal best
         if (member, window) not in known:
-            plan = windows(family[member])[window]
+            plan = family[member][window]
             bound = limit if best is None else min(limit, best.seconds_per_job)
             found = known[member, window] = value(plan, HOPELESS * bound)
             if best is None or found.seconds_per_job < best.seconds_per_job:
                 best = found
         return known[member, window].seconds_per_job
 
-    sizes = len(family), len(windows(family[0]))
+    sizes = len(family), len(family[0])
     middle = sizes[1] // 2
     ladder = np.rint(np.geomspace(1, sizes[0], min(COARSE, sizes[0]))).astype(int) - 1
     here = min(((int(member), middle) for member in ladder), key=lambda place: at(*place))

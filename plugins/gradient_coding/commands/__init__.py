@@ -1,0 +1,17 @@
+"""`orchestrate stragglers`: what stragglers cost, and which scheme would help."""
+
+from __future__ import annotations
+
+import typer
+
+from .simulate import EXAMPLES, simulate
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def stragglers() -> None:
+    """See what stragglers cost, and which scheme would help against them."""
+
+
+app.command("simulate", epilog=EXAMPLES)(simulate)
