@@ -16,7 +16,7 @@ from ..codes.base import Floats
 from ..simulation import Costs, simulate
 from ..stragglers.profile import Profile
 from ..waiting import Rule
-from .candidates import CODED, WINDOWS, Plan, families
+from .candidates import CODED, WINDOWS, Plan, families, windows
 
 COARSE = 8
 """Members of a family that are tried before the neighbours of the best one."""
@@ -107,7 +107,11 @@ def search(
     for number, family in enumerate(groups):
         known = best.get(family[0].scheme)
         limit = known.seconds_per_job if known else np.inf
-        found = _climb(family, limit, lambda plan, limit: replay(plan, profile, jobs, costs, limit * jobs)[0])
+        found = _climb(
+            [windows(plan, mus) for plan in family],
+            limit,
+            lambda plan, limit: replay(plan, profile, jobs, costs, limit * jobs)[0],
+        )
         if found.seconds_per_job < limit:
             best[found.plan.scheme] = found
         if progress:
@@ -166,9 +170,9 @@ def compare(
 
 
 def _climb(family: list[list[Plan]], limit: float, value: Callable[[Plan, float], Predicted]) -> Predicted:
-    """Evaluate a ladder of plans (members, windows) coarsely, then walk down from the best to a local minimum: to the
-    neighbours, and to other windows. Replays much slower than the best so far, or than `limit`, are
-    given up.
+    """Evaluate a ladder of plans (members, windows) coarsely, then walk from the best one to a local
+    minimum: to its neighbours, and to other windows. Replays much slower than the best so far, or than
+    `limit`, are given up.
     """
     known: dict[tuple[int, int], Predicted] = {}
     best: Predicted | None = None
