@@ -17,7 +17,7 @@ from .conditions import Conditions
 from .improvement import Improvement, choose, directions
 from .options import TrainingOptions
 from .rounds import RoundOptions, RoundSampler, Snapshot
-from .serving import preferences, repeated
+from .serving import best_first, preferences, repeated
 from .slots import Division
 from .walk import Walks
 
@@ -129,7 +129,7 @@ class MogfnAl(RoundSampler[AlOptions]):
         from .model import unwarped
 
         merit = net.log_scalarise(weights[None], np.maximum(unwarped(belief.mean), 0)) + np.log(belief.chance)
-        order: list[int] = np.argsort(-merit, kind="stable")[:count].tolist()
+        order = best_first(merit)[:count]
         found = [found[index] for index in order]
         mean, deviation = belief.mean[order], belief.deviation[order]
         low, middle, high = (model.values(mean + sign * deviation) for sign in (-1, 0, 1))
@@ -209,7 +209,7 @@ class MogfnAl(RoundSampler[AlOptions]):
         belief = model.believe(pool)
         hope = unwarped(belief.mean + belief.deviation)
         promise = self._improvement(model, snapshot.pending, rng).expected(hope[None], belief.chance)
-        short = [pool[index] for index in np.argsort(-promise, kind="stable")[:SHORTLIST].tolist()]
+        short = [pool[index] for index in best_first(promise)[:SHORTLIST]]
         belief = model.believe(short, exactly=True)
         noise = rng.standard_normal((self.options.samples, *belief.mean.shape))
         samples = unwarped(belief.mean + noise * belief.deviation)
@@ -240,10 +240,8 @@ class MogfnAl(RoundSampler[AlOptions]):
         values = [told.observation.values for told in model.scored]
         front = pareto_indices(values, self.problem.goals) or list(range(len(model.scored)))
         parents = [model.scored[index].candidate for index in front]
-        return [
-            changed(self.problem.space, parents[index], rng)
-            for index in rng.integers(len(parents), size=count).tolist()
-        ]
+        drawn: list[int] = rng.integers(len(parents), size=count).tolist()
+        return [changed(self.problem.space, parents[index], rng) for index in drawn]
 
     # Exact objectives -----------------------------------------------------------------------------
 

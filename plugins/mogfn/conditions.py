@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ...core import PluginOptions
+from ...core.scalarisation import simplex
 from .environment import Floats
 
 
@@ -101,21 +101,12 @@ def thermometer(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return filled.reshape(len(values), -1)
 
 
-def lattice(objectives: int, parts: int) -> NDArray[np.float64]:
-    """The simplex lattice of Das and Dennis: all weights that are multiples of 1/parts, (n, d)."""
-    if objectives == 1:
-        return np.ones((1, 1))
-    bars = combinations(range(parts + objectives - 1), objectives - 1)
-    edges = np.array([(-1, *bar, parts + objectives - 1) for bar in bars])
-    return (np.diff(edges, axis=1) - 1) / parts
-
-
 def even(objectives: int, count: int) -> NDArray[np.float64]:
     """At least `count` evenly spread preferences, or as few more as a lattice allows: (n, d)."""
     if objectives == 1:
         return np.ones((count, 1))
     parts = 1
-    while len(found := lattice(objectives, parts)) < count:
+    while len(found := simplex(objectives, parts)) < count:
         parts += 1
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import gpytorch
+import gpytorch as _gpytorch
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .environment import Floats
 from .gflownet import one_thread, seeded
 
+gpytorch: Any = _gpytorch  # its types leave much unknown
 Values = NDArray[np.float64]
 
 
@@ -20,11 +21,11 @@ class _Exact(gpytorch.models.ExactGP):
     """Constant mean; Matérn 5/2 with a length scale a feature."""
 
     def __init__(self, inputs: torch.Tensor, targets: torch.Tensor, likelihood: Any) -> None:
-        super().__init__(inputs, targets, likelihood)
+        super().__init__(inputs, targets, likelihood)  # pyright: ignore[reportUnknownMemberType]
         width = inputs.shape[1]
         prior = gpytorch.priors.LogNormalPrior(0.5 * np.log(width), 1.0)
         kernel = gpytorch.kernels.MaternKernel(nu=2.5, ard_num_dims=width, lengthscale_prior=prior)
-        kernel.lengthscale = float(np.sqrt(width))
+        kernel.initialize(lengthscale=float(np.sqrt(width)))
         self.mean_module = gpytorch.means.ConstantMean()
         self.covar_module = gpytorch.kernels.ScaleKernel(kernel)
 
@@ -48,7 +49,7 @@ class GaussianProcesses:
             warnings.simplefilter("ignore")
             for column in targets.T:
                 self._models.append(_fit(inputs, column.contiguous(), steps))
-        noise = np.array([float(model.likelihood.noise) for model in self._models])
+        noise = np.array([float(model.likelihood.noise.detach()) for model in self._models])
         self.error = np.sqrt(noise) * self._scale
         """Estimated standard deviation of the noise: (m,)."""
 
@@ -70,7 +71,7 @@ def _fit(inputs: torch.Tensor, targets: torch.Tensor, steps: int) -> Any:
     likelihood = gpytorch.likelihoods.GaussianLikelihood(
         noise_constraint=gpytorch.constraints.GreaterThan(1e-5)
     ).double()
-    likelihood.noise = 1e-2
+    likelihood.initialize(noise=1e-2)
     model = _Exact(inputs, targets, likelihood).double()
     margin = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -79,6 +80,6 @@ def _fit(inputs: torch.Tensor, targets: torch.Tensor, steps: int) -> Any:
         optimizer.zero_grad()
         loss = -margin(model(inputs), targets)
         loss.backward()
-        optimizer.step()
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType]
     model.eval()
     return model

@@ -31,7 +31,7 @@ from .losses import (
 from .memory import Memory
 from .options import TrainingOptions
 from .policy import Heads, Policy
-from .scalarise import SCALARISATIONS
+from .scalarise import log_scalarise
 
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
 """Rewards (n, d) of candidates, each to be maximised, of about [0, 1]."""
@@ -59,7 +59,7 @@ class GFlowNet:
         self.rewards = rewards
         self.memory = Memory(options.memory)
         self.encoder = Encoder(objectives, options.encoding, options.bins, options.beta)
-        self.log_scalarise = SCALARISATIONS[options.scalarisation]
+        self.log_scalarise = log_scalarise(options.scalarisation)
         self._rng = rng
         self._dtype = dtype
         self._offline = offline
@@ -106,7 +106,10 @@ class GFlowNet:
         conditions = self.draw_conditions(done)
         trajectories, order = self.collect(conditions)
         rewards = self.rewards(trajectories.candidates)
-        loss = self.loss(trajectories, conditions[order], rewards, order // self.options.group)
+        rows = conditions[order]
+        if self.options.scalarisation == "goal":
+            rows = self._hindsight(rows, rewards)
+        loss = self.loss(trajectories, rows, rewards, order // self.options.group)
         self._optimizer.zero_grad()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.options.clip)
@@ -233,6 +236,13 @@ class GFlowNet:
         return self._probabilities(self._served, self._encoded(conditions), features, mask, None)
 
     # Inside ---------------------------------------------------------------------------------------
+
+    def _hindsight(self, conditions: Conditions, rewards: NDArray[np.float64]) -> Conditions:
+        """Make what was reached the goal of half of the walks, so that goals are met at all."""
+        sums = rewards.sum(axis=1)
+        told = (self._rng.random(len(sums)) < 0.5) & (sums > 0)
+        reached = rewards / np.where(told, sums, 1.0)[:, None]
+        return Conditions(np.where(told[:, None], reached, conditions.weights), conditions.beta)
 
     def _known(self, conditions: Conditions) -> Sequence[Candidate]:
         if self._offline is not None:

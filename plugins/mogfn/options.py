@@ -27,9 +27,10 @@ class TrainingOptions(PluginOptions):
         default="uniform", description="Backward policy, where several ways lead to a candidate."
     )
     scalarisation: Scalarisation = Field(
-        default="sum",
-        description="How a preference makes one reward of several: weighted `sum`, `log-sum` (product "
-        "of powers), or `tchebycheff`, which reaches concave parts of a front.",
+        default="weighted-sum",
+        description="How a preference makes one reward of several; `augmented-tchebycheff` reaches concave "
+        "parts of a front, too. `goal` asks for rewards in the preference's direction instead "
+        "(goal-conditioned GFlowNets).",
     )
     alpha: float | tuple[float, ...] = Field(
         default=1.0, description="Preferences are drawn from Dirichlet(alpha): a number, or one an objective."
@@ -67,6 +68,8 @@ class TrainingOptions(PluginOptions):
             raise ValueError(f"batch {self.batch} is no multiple of group {self.group}")
         if self.loss == "vargrad" and self.group < 2:
             raise ValueError("vargrad compares trajectories of one condition: set group to 2 or more")
+        if self.loss == "vargrad" and self.scalarisation == "goal":
+            raise ValueError("vargrad needs walks that share a condition, and goals are moved one by one")
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
         if not alphas or min(alphas) <= 0:
             raise ValueError("alpha has to be above 0")

@@ -17,7 +17,7 @@ from . import rewards
 from .conditions import Conditions
 from .environment import Environment, Graph, HasEnvironment
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
-from .serving import distinct, preferences, repeated
+from .serving import best_first, distinct, preferences, repeated
 from .slots import Division
 from .walk import Walks
 
@@ -93,8 +93,7 @@ class MogfnPc(RoundSampler[PcOptions]):
             merit = net.log_scalarise(conditions.weights, net.rewards(found))
         else:
             merit = np.array([log_p or 0.0 for log_p in likely])
-        order: list[int] = np.argsort(-merit, kind="stable").tolist()
-        return [suggestions[index] for index in order]
+        return [suggestions[index] for index in best_first(merit)]
 
     # Training -------------------------------------------------------------------------------------
 

@@ -1,42 +1,42 @@
-"""Turns a vector of rewards and a preference into one reward: weighted sum, product, Tchebycheff."""
+"""The log reward of a preference: core's scalarisations, and the goal-conditioned variant's direction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Table: TypeAlias = NDArray[np.float64]
-Scalarisation: TypeAlias = Literal["sum", "log-sum", "tchebycheff"]
+from ...core.scalarisation import METHODS, Floats, Method
+
+Scalarisation: TypeAlias = Method | Literal["goal"]
+Scalarise: TypeAlias = Callable[[Floats, Floats], Floats]
+"""Log reward (n,) of preferences (n, d) and rewards (n, d), to be maximised."""
 
 LEAST = 1e-4
-"""Rewards below this count as this much: a logarithm has to stay finite."""
-AUGMENTATION = 0.05
-"""Weight of the sum beside the Tchebycheff term, so that ties along one objective are broken."""
+"""Scalar rewards below this count as this much: a logarithm has to stay finite."""
+FOCUS = 0.98
+"""Least cosine between a candidate's rewards and the goal's direction for it to be in focus."""
+SHARPNESS = math.log(0.1) / math.log(FOCUS)
+"""Power of the cosine: at the rim of the focus the reward is a tenth."""
 
 
-def log_sum(weights: Table, rewards: Table) -> Table:
-    """Give log Σ w_i r_i, the paper's default. Reaches the convex parts of a front only."""
-    return np.log(np.maximum((weights * rewards).sum(axis=-1), LEAST))
+def log_scalarise(name: Scalarisation) -> Scalarise:
+    """Give the function of this name."""
+    if name == "goal":
+        return towards
+    method = METHODS[name]
+    return lambda weights, rewards: np.log(np.maximum(method(rewards, weights), LEAST))
 
 
-def sum_of_logs(weights: Table, rewards: Table) -> Table:
-    """Give Σ w_i log r_i."""
-    return (weights * np.log(np.maximum(rewards, LEAST))).sum(axis=-1)
+def towards(goals: Floats, rewards: Floats) -> Floats:
+    """Log of the mean reward times a power of its cosine to the goal; floored where that is out of focus.
 
-
-def tchebycheff(weights: Table, rewards: Table) -> Table:
-    """Give the log of 1 - max_i w_i (1 - r_i), augmented by the weighted sum. Reaches concave parts too."""
-    worst = (weights * (1 - rewards)).max(axis=-1)
-    total = (weights * rewards).sum(axis=-1)
-    return np.log(np.maximum((1 - worst + AUGMENTATION * total) / (1 + AUGMENTATION), LEAST))
-
-
-SCALARISATIONS: Mapping[Scalarisation, Callable[[Table, Table], Table]] = {
-    "sum": log_sum,
-    "log-sum": sum_of_logs,
-    "tchebycheff": tchebycheff,
-}
-"""Log reward (n,) of rewards (n, d) in [0, 1], to be maximised, under preferences (n, d)."""
+    Roy et al., "Goal-conditioned GFlowNets for Controllable Multi-Objective Molecular Design",
+    arXiv 2306.04620, section 3.
+    """
+    norms = np.linalg.norm(rewards, axis=-1) * np.linalg.norm(goals, axis=-1)
+    cosine = (rewards * goals).sum(axis=-1) / np.maximum(norms, 1e-12)
+    inside = np.maximum(rewards.mean(axis=-1), LEAST) * np.maximum(cosine, LEAST) ** SHARPNESS
+    return np.log(np.where(cosine >= FOCUS, np.maximum(inside, LEAST), LEAST))

@@ -67,6 +67,12 @@ def distinct(
     return list(found.values())
 
 
+def best_first(merit: NDArray[np.float64]) -> list[int]:
+    """Indices by merit, the largest first; of equal ones the earliest."""
+    order: list[int] = np.argsort(-merit, kind="stable").tolist()
+    return order
+
+
 def repeated(weights: NDArray[np.float64], count: int, beta: float) -> Conditions:
     """One condition, `count` times."""
     return Conditions(np.tile(weights, (count, 1)), np.full(count, beta))

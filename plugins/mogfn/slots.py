@@ -137,11 +137,20 @@ class _Survey:
         for slot, count, _ in self._division.parts(choice, value):
             most, _ = self.counts.get(slot, (0, False))
             self.counts[slot] = max(most, count), not isinstance(choice, Categorical)
-        for option in choice.options if isinstance(choice, Categorical) else (choice.low, choice.high):
+        for option in _landmarks(choice):
             key = (choice.name, type(option), option)
             if key not in self._met:
                 self._met.add(key)
                 self._todo.append((*made, option))
+
+
+def _landmarks(choice: Choice) -> Sequence[Value]:
+    """Values that may open another branch: each option, or both ends of a number."""
+    if isinstance(choice, Categorical):
+        return choice.options
+    if isinstance(choice, Integer):
+        return choice.low, choice.high - (choice.high - choice.low) % choice.step
+    return choice.low, choice.high
 
 
 def _slot(name: str, level: int) -> str:

@@ -1,0 +1,212 @@
+"""Training reaches the target for every preference, and fails where it should."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from orchestrate.core import Candidate
+from orchestrate.plugins.mogfn import exact
+from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
+from orchestrate.plugins.mogfn.gflownet import GFlowNet
+from orchestrate.plugins.mogfn.hypergrid import HyperGrid
+from orchestrate.plugins.mogfn.options import TrainingOptions
+from orchestrate.plugins.mogfn.walk import Walks
+from tests.plugins.mogfn.spaces import Slots, everything
+
+SPACE = HyperGrid(HyperGrid.Options(size=5))
+CELLS = everything(SPACE)
+SCORES = {one: np.maximum([SPACE.score(one)["branin"], SPACE.score(one)["currin"]], 0) for one in CELLS}
+TABLE = np.array([SCORES[one] for one in CELLS])
+SEEN = [(1.0, 0.0), (0.75, 0.25), (0.5, 0.5), (0.25, 0.75), (0.0, 1.0)]
+HELD_OUT = [(0.9, 0.1), (0.4, 0.6)]
+
+
+def rewards(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    return np.array([SCORES[one] for one in candidates])
+
+
+def net(beta: float, seed: int = 0, **options: Any) -> GFlowNet:
+    training = TrainingOptions(
+        batch=64, beta=BetaOptions(high=beta, warmup=0.0), learning_rate=5e-3, width=64, **options
+    )
+    return GFlowNet(SPACE.environment(), 2, rewards, training, np.random.default_rng(seed))
+
+
+def errors(trained: GFlowNet, weights: tuple[float, ...], beta: float) -> tuple[float, float, float]:
+    """L1 and Jensen-Shannon distance to the target, and the error of log Z."""
+    found = exact.terminating_distribution(trained, weights, beta)
+    reached = np.array([found[one] for one in CELLS])
+    assert reached.sum() == pytest.approx(1)
+    wanted, log_z = exact.target(beta * trained.log_scalarise(np.array(weights), TABLE))
+    learnt = trained.log_z(Conditions(np.array([weights]), np.array([beta])))[0]
+    return exact.distance(reached, wanted), exact.jensen_shannon(reached, wanted), abs(learnt - log_z)
+
+
+@pytest.fixture(scope="module")
+def trained() -> GFlowNet:
+    found = net(4.0)
+    found.train(600)
+    return found
+
+
+@pytest.mark.parametrize("weights", [*SEEN, *HELD_OUT], ids=str)
+def test_the_target_is_reached_for_every_preference(trained: GFlowNet, weights: tuple[float, ...]) -> None:
+    distance, divergence, log_z = errors(trained, weights, 4.0)
+    assert distance < 0.12
+    assert divergence < 3e-3
+    assert log_z < 0.15
+
+
+def test_the_preference_is_used(trained: GFlowNet) -> None:
+    """Served utility: most of the way from a policy that ignores preferences to the exact one."""
+    grid = np.column_stack([np.linspace(0, 1, 17), 1 - np.linspace(0, 1, 17)])
+    targets = np.array([exact.target(4 * trained.log_scalarise(one, TABLE))[0] for one in grid])
+    ignored = np.tile(targets.mean(axis=0), (len(grid), 1))
+    found = [exact.terminating_distribution(trained, tuple(one), 4.0) for one in grid]
+    reached = np.array([[each[cell] for cell in CELLS] for each in found])
+    low, high, here = (exact.served_utility(p, grid, TABLE) for p in (ignored, targets, reached))
+    assert low < high
+    assert (here - low) / (high - low) > 0.85
+    wrong = exact.served_utility(reached[::-1], grid, TABLE)  # the preference mixed up on its way
+    assert (wrong - low) / (high - low) < 0
+
+
+def test_a_preference_lost_on_its_way_is_noticed() -> None:
+    """Rewards under one preference, a policy told another: the target isn't reached."""
+    lost = net(4.0)
+    draw = lost.draw_conditions
+    shuffled = np.random.default_rng(1)
+    real = lost.terms
+
+    def terms(walks: Any, conditions: Conditions, found: Any) -> Any:
+        order = shuffled.permutation(len(conditions))
+        right = real(walks, conditions, found)
+        log_rewards = conditions.beta * lost.log_scalarise(conditions.weights[order], found)
+        return right._replace(log_reward=torch.as_tensor(log_rewards))
+
+    lost.terms = terms  # type: ignore[method-assign]
+    lost.train(300)
+    assert draw is not None
+    assert np.mean([errors(lost, weights, 4.0)[0] for weights in SEEN]) > 0.2
+
+
+def test_gradients() -> None:
+    """Analytic gradients of each loss agree with finite differences (float64)."""
+    for loss in ("tb", "db", "subtb", "vargrad"):
+        options = TrainingOptions(loss=loss, batch=8, group=4, width=8, depth=2, backward="learned")  # type: ignore[arg-type]
+        rng = np.random.default_rng(0)
+        one = GFlowNet(SPACE.environment(), 2, rewards, options, rng, dtype=torch.float64)
+        with torch.no_grad():
+            for parameter in one.policy.parameters():
+                parameter.add_(torch.as_tensor(0.1 * rng.standard_normal(parameter.shape)))
+        conditions = one.draw_conditions()
+        walks, order = one.collect(conditions)
+        found = rewards(walks.candidates)
+        group = order // options.group
+
+        def value(
+            one: GFlowNet = one,
+            walks: Any = walks,
+            c: Conditions = conditions[order],
+            found: Any = found,
+            group: Any = group,
+        ) -> torch.Tensor:
+            return one.loss(walks, c, found, group)
+
+        value().backward()
+        for name, parameter in one.policy.named_parameters():
+            if parameter.grad is None:
+                assert "flow" in name
+                continue
+            if loss == "vargrad" and name.startswith("log_z"):
+                continue  # follows the estimates, which the difference quotient would move
+            flat, place = parameter.data.view(-1), int(rng.integers(parameter.numel()))
+            before, step = float(flat[place]), 1e-6
+            with torch.no_grad():
+                flat[place] = before + step
+                up = float(value())
+                flat[place] = before - step
+                down = float(value())
+                flat[place] = before
+            assert float(parameter.grad.view(-1)[place]) == pytest.approx(
+                (up - down) / (2 * step), rel=1e-3, abs=1e-5
+            ), (loss, name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "db"},
+        {"loss": "subtb"},
+        {"loss": "vargrad"},
+        {"backward": "learned"},
+        {"replay": 0.0, "penalty": "huber"},
+        {"average": 0.9, "encoding": "thermometer"},
+        {"scalarisation": "augmented-tchebycheff", "encoding": "raw"},
+    ],
+    ids=str,
+)
+def test_every_option_learns(options: dict[str, Any]) -> None:
+    one = net(2.0, **options)
+    before = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
+    one.train(120)
+    after = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
+    assert after < 0.6 * before
+
+
+def test_a_temperature_may_be_asked_for() -> None:
+    options = TrainingOptions(
+        batch=64, beta=BetaOptions(distribution="uniform", low=0.5, high=8.0), learning_rate=5e-3, width=64
+    )
+    one = GFlowNet(SPACE.environment(), 2, rewards, options, np.random.default_rng(0))
+    one.train(250)
+    sharp = exact.terminating_distribution(one, (0.5, 0.5), 8.0)
+    flat = exact.terminating_distribution(one, (0.5, 0.5), 0.5)
+
+    def mean(found: dict[Candidate, float]) -> float:
+        return sum(p * float(SCORES[cell].mean()) for cell, p in found.items())
+
+    assert mean(sharp) > mean(flat) + 0.05
+
+
+def test_one_seed_one_policy() -> None:
+    first, second, other = (net(4.0, seed) for seed in (1, 1, 2))
+    for one in (first, second, other):
+        torch.manual_seed(int.from_bytes(np.random.bytes(4), "little"))  # noqa: NPY002
+        one.train(5)
+    conditions = Conditions(np.tile([[0.3, 0.7]], (100, 1)), np.full(100, 4.0))
+    drawn = [one.sample(conditions, np.random.default_rng(0)) for one in (first, second, other)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_log_probabilities_of_a_tree_sum_to_one() -> None:
+    space = Slots()
+    one = GFlowNet(
+        Walks(space),
+        2,
+        lambda found: np.ones((len(found), 2)),
+        TrainingOptions(steps=1),
+        np.random.default_rng(0),
+    )
+    one.train(5)
+    cells = everything(space)
+    conditions = Conditions(np.tile([[0.5, 0.5]], (len(cells), 1)), np.full(len(cells), 24.0))
+    assert np.exp(one.log_probability(cells, conditions)).sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(TypeError, match="graph"):
+        net(1.0).log_probability(CELLS[:1], conditions[:1])
+
+
+def test_a_stale_preference_is_no_part_of_the_memory() -> None:
+    """What is remembered is a vector of rewards; a preference makes one number of it when it is drawn."""
+    one = net(4.0)
+    one.train(3)
+    assert all(row.shape == (2,) for row in one.memory._rewards.values())
+    top = one.memory.draw(lambda found: found[None, :, 0] * 1e9, np.random.default_rng(0))
+    assert len(top) == 1
