@@ -53,8 +53,11 @@ class SupervisedLearner:
         key = spawn(self._seed, CHUNK, self._step, chunk)
         with seeded(key, self._device), self.precision.autocast():
             logits: Tensor = self.model(inputs)
-        loss = cross_entropy_sum(logits.float(), self._targets[at], self._options.label_smoothing)
-        return self.precision.scaler.scale(loss)
+        return self.precision.scaler.scale(self.compare(logits.float(), self._targets[at]))
+
+    def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Sum the loss of `logits` (n, classes) against `targets` (n,). Override it for another loss."""
+        return cross_entropy_sum(logits, targets, self._options.label_smoothing)
 
 
 @contextmanager
