@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ...core import Evaluation, PluginOptions, Program, SearchSpace, SpecError, Task, TrialContext
 from .code import read
+from .instructions import Floats
 from .machine import TOO_LARGE, run
 from .problems import make
 from .space import AutoMLZero
@@ -49,7 +50,7 @@ class AutoMLZeroProgram(Program[AutoMLZeroProgramOptions]):
         options, problem = self.options, space.options.problem
         train, valid = make(problem, options.problems, options.examples, space.options.features, options.seed)
         binary = problem == "digits"
-        _, answers = run(
+        answers: Floats = run(
             read(trial.candidate),
             space.sizes(),
             train,
@@ -57,18 +58,22 @@ class AutoMLZeroProgram(Program[AutoMLZeroProgramOptions]):
             seed=trial.seed,
             epochs=options.epochs,
             squash=binary,
-        )
+        )[1]
         if not bool(np.all(np.abs(answers) < TOO_LARGE)):
             return Evaluation({"fitness": 0.0, "error": 1.0 if binary else TOO_LARGE})
         if binary:
-            wrong = float(np.mean((answers > 0.5) != (valid.labels > 0.5)))
+            wrong = _mean(((answers > 0.5) != (valid.labels > 0.5)).astype(np.float64))
             return Evaluation({"fitness": 1.0 - wrong, "error": wrong})
         errors = np.sqrt(np.mean((answers - valid.labels) ** 2, axis=1))
-        fitness = float(np.mean(1.0 - 2.0 / math.pi * np.arctan(errors)))
-        return Evaluation({"fitness": fitness, "error": float(np.mean(errors))})
+        fitness = _mean(1.0 - 2.0 / math.pi * np.arctan(errors))
+        return Evaluation({"fitness": fitness, "error": _mean(errors)})
 
     def rehearse(self, trial: TrialContext) -> float:
         self.run(trial)  # makes the problems
         begun = time.perf_counter()
         self.run(trial)
         return time.perf_counter() - begun
+
+
+def _mean(values: Floats) -> float:
+    return float(np.sum(values)) / values.size
