@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,10 +24,11 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase  # pyright: ignore[
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 from torch.nn.modules.instancenorm import _InstanceNorm  # pyright: ignore[reportPrivateUsage]
 
-from .numbers import centred, project, seed_of
+from .numbers import Floats, centred, project, seed_of
 from .signature import marks
 from .tensors import flat, numbers_of, tensor_of
 
+SCALE = 1e-6  # smaller inputs are noise around 0
 ADDRESS_QUANTUM = 1e-8  # the noise of float64 here is some 1e-15, the smallest real difference some 1e-6
 
 Draw = Callable[[Tensor, str, int], None]
@@ -212,10 +214,16 @@ def _address(unit: Unit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes
         if isinstance(value, Tensor):
             seen = _normalised(unit.module, value) if unit.parameters else value
             mark.update(repr(tuple(seen.shape)).encode())
-            mark.update(marks(project(numbers_of(seen)), ADDRESS_QUANTUM))
+            mark.update(marks(_direction(project(numbers_of(seen))), ADDRESS_QUANTUM))
         else:
             mark.update(repr(value).encode() if isinstance(value, int | float | str | None) else b"?")
     return mark.digest()
+
+
+def _direction(projected: Floats) -> Floats:
+    """Forget the scale, which a convolution before a normalisation forgets, too. Noise has none."""
+    scale = float(np.max(np.abs(projected), initial=0.0))
+    return projected / scale if scale > SCALE else projected
 
 
 def _normalised(module: nn.Module, values: Tensor) -> Tensor:

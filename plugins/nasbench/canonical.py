@@ -13,21 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import permutations, product
-from typing import Any
-
-from ...core import canonical_json
 
 Edge = tuple[int, int]
 CONVOLUTIONS = ("nor_conv_1x1", "nor_conv_3x3")
 
 
-def canonical_cell(cell: Mapping[Edge, str]) -> Any:
-    """Give the cell's canonical form, as JSON data."""
+def canonical_cell(cell: Mapping[Edge, str]) -> str:
+    """Give the cell's canonical form: its output as a sum of terms."""
     return _canonical(tuple(sorted(cell.items())))
 
 
 @lru_cache(maxsize=4096)
-def _canonical(edges: tuple[tuple[Edge, str], ...]) -> Any:
+def _canonical(edges: tuple[tuple[Edge, str], ...]) -> str:
     cell = dict(edges)
     reaches = {3}
     for node in (2, 1):
@@ -49,21 +46,21 @@ def _canonical(edges: tuple[tuple[Edge, str], ...]) -> Any:
         )
         for naming in namings
     )
-    return min(forms, key=canonical_json)
+    return min(forms)
 
 
-def _form(cell: Mapping[Edge, str], names: Mapping[Edge, int]) -> Any:
+def _form(cell: Mapping[Edge, str], names: Mapping[Edge, int]) -> str:
     """Write the output as a sum of terms, with these names of its convolutions."""
-    nodes: list[list[Any]] = [["x"]]
+    nodes: list[list[str]] = [["x"]]
     for node in (1, 2, 3):
-        terms: list[Any] = []
+        terms: list[str] = []
         for source in range(node):
-            operation = cell[source, node]
+            operation, inputs = cell[source, node], nodes[source]
             if operation == "skip_connect":
-                terms += nodes[source]
-            elif operation == "avg_pool_3x3" and nodes[source]:
-                terms.append(["pool", nodes[source]])
+                terms += inputs
+            elif operation == "avg_pool_3x3" and inputs:
+                terms.append(f"pool({' + '.join(inputs)})")
             elif operation in CONVOLUTIONS:
-                terms.append([operation, names.get((source, node), -1), nodes[source]])
-        nodes.append(sorted(terms, key=canonical_json))
-    return nodes[3]
+                terms.append(f"{operation}#{names.get((source, node), -1)}({' + '.join(inputs)})")
+        nodes.append(sorted(terms))
+    return " + ".join(nodes[3])

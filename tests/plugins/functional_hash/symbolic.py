@@ -23,23 +23,29 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
+@cache
 def classes(rule: Rule) -> dict[tuple[str, ...], Any]:
     """Each cell (an operation an edge) with the name of its class."""
     return {cell: class_of(cell, rule) for cell in product(OPERATIONS, repeat=6)}
 
 
-def class_of(cell: tuple[str, ...], rule: Rule) -> Any:
+def class_of(cell: tuple[str, ...], rule: Rule, *, kinds: bool = False, merges: bool = True) -> Any:
+    """Name the cell's class. With `kinds`, a shift is told apart by the convolution before it; without
+    `merges`, a 1x1 convolution of constants isn't seen to be one.
+    """
     nodes: list[Counter[Any]] = [Counter({("x",): 1})]
     for node in (1, 2, 3):
         total: Counter[Any] = Counter()
         for name, (edge, operation) in enumerate(zip(EDGES, cell, strict=True)):
             if edge[1] == node:
-                total.update(applied(operation, name, nodes[edge[0]], rule))
+                total.update(applied(operation, name, nodes[edge[0]], rule, kinds=kinds, merges=merges))
         nodes.append(total)
     return least_naming(frozen(nodes[3]))
 
 
-def applied(operation: str, name: int, inputs: Counter[Any], rule: Rule) -> Counter[Any]:
+def applied(
+    operation: str, name: int, inputs: Counter[Any], rule: Rule, *, kinds: bool, merges: bool
+) -> Counter[Any]:
     if operation == "none":
         return Counter()
     if operation == "skip_connect":
@@ -47,12 +53,13 @@ def applied(operation: str, name: int, inputs: Counter[Any], rule: Rule) -> Coun
     if operation == "avg_pool_3x3":
         pooled: Counter[Any] = Counter()
         for term, count in inputs.items():
-            pooled[term if term[0] == "shift" else ("pool", term)] += count
+            pooled[term if term[0].startswith("shift") else ("pool", term)] += count
         return pooled
     if not inputs and rule != "trained":
         return Counter()
-    if not inputs or (operation == "nor_conv_1x1" and all(term[0] == "shift" for term in inputs)):
-        return Counter({("shift", name): 1})
+    constant = merges and operation == "nor_conv_1x1" and all(term[0].startswith("shift") for term in inputs)
+    if not inputs or constant:
+        return Counter({(f"shift {operation}" if kinds else "shift", name): 1})
     if rule == "scale-free":
         common = gcd(*inputs.values())
         inputs = Counter({term: count // common for term, count in inputs.items()})
