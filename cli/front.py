@@ -90,6 +90,9 @@ class PluginCommand(TyperCommand):
         self.points = points
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        from .results import CatalogResults
+
+        extra.setdefault("obj", CatalogResults())  # a command's one door to jobs: see core.results
         return self.load().make_context(info_name, args, parent, **extra)
 
     def load(self) -> Any:

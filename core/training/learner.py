@@ -23,16 +23,24 @@ class SupervisedLearner:
 
     Random layers (dropout, drop path) draw from a generator seeded by (trial, step, chunk), so that
     whoever computes a chunk of samples computes the same, now or after a restart.
+
+    Args:
+        trial: the trial.
+        model: what is trained.
+        options: how.
+        seed: keys the random numbers; by default the trial's own.
     """
 
-    def __init__(self, trial: TrialContext, model: nn.Module, options: TrainingOptions) -> None:
+    def __init__(
+        self, trial: TrialContext, model: nn.Module, options: TrainingOptions, seed: int | None = None
+    ) -> None:
         split = trial.task.split("train")
         self.model = model
         self.precision = Precision(trial.device, options.amp)
         self._inputs = split.inputs.to(trial.device)
         self._targets = split.targets.to(trial.device)
         self._device = trial.device
-        self._seed = trial.seed
+        self._seed = trial.seed if seed is None else seed
         self._options = options
         self._epoch = self._step = 0
 
@@ -45,19 +53,30 @@ class SupervisedLearner:
 
     def loss_sum(self, samples: Tensor) -> Tensor:
         """Sum the loss over `samples`, times the loss scale (see `Precision`)."""
-        at = samples.to(self._device)
-        inputs = augment(
-            self._inputs[at], at, seed=self._seed, epoch=self._epoch, options=self._options.augment
-        )
-        chunk = int(samples[0]) if len(samples) else 0
-        key = spawn(self._seed, CHUNK, self._step, chunk)
-        with seeded(key, self._device), self.precision.autocast():
+        inputs, targets = self.batch(samples)
+        with self.computing(samples):
             logits: Tensor = self.model(inputs)
-        return self.precision.scaler.scale(self.compare(logits.float(), self._targets[at]))
+        return self.precision.scaler.scale(self.compare(logits.float(), targets))
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum the loss of `logits` (n, classes) against `targets` (n,). Override it for another loss."""
         return cross_entropy_sum(logits, targets, self._options.label_smoothing)
+
+    def batch(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The samples' inputs, randomly changed as the options say, and their targets."""
+        at = samples.to(self._device)
+        inputs = augment(
+            self._inputs[at], at, seed=self._seed, epoch=self._epoch, options=self._options.augment
+        )
+        return inputs, self._targets[at]
+
+    @contextmanager
+    def computing(self, samples: Tensor) -> Generator[None]:
+        """Precision and random numbers of a forward pass over `samples`."""
+        chunk = int(samples[0]) if len(samples) else 0
+        key = spawn(self._seed, CHUNK, self._step, chunk)
+        with seeded(key, self._device), self.precision.autocast():
+            yield
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..errors import TrialError
@@ -43,14 +45,32 @@ class Trainer:
     epoch's number as step, and a checkpoint is left. A trial that has one goes on from there: no
     generator's state is carried, since all random numbers are keyed by epoch and step, and on a CPU
     the result is that of an uninterrupted run, bit for bit.
+
+    A program with another outer loop (several phases, another score) calls `epoch` itself, and puts
+    `state` into its own checkpoints.
+
+    Args:
+        trial: the trial.
+        learner: what is trained.
+        options: how.
+        undecayed: parameters that never get weight decay.
+        seed: keys the order of the samples; by default the trial's own.
     """
 
-    def __init__(self, trial: TrialContext, learner: EpochLearner, options: TrainingOptions) -> None:
+    def __init__(
+        self,
+        trial: TrialContext,
+        learner: EpochLearner,
+        options: TrainingOptions,
+        undecayed: Iterable[nn.Parameter] = (),
+        seed: int | None = None,
+    ) -> None:
+        self._seed = trial.seed if seed is None else seed
         self._trial = trial
         self._learner = learner
         self._options = options
         self._steps = steps_per_epoch(len(learner), options.batch_size)
-        self._optimizer = make_optimizer(learner.model, options)
+        self._optimizer = make_optimizer(learner.model, options, undecayed)
         self._schedule = trial.schedule(
             options.schedule.name, options.epochs * self._steps, **options.schedule.options
         )
@@ -69,16 +89,16 @@ class Trainer:
         validation = self._trial.task.split("validation")
         start, metrics = self._restore()
         for epoch in range(start, self._options.epochs):
-            trained = self._epoch(epoch)
+            trained = self.epoch(epoch)
             metrics = {**score(self._learner.model, validation, self._trial.device), **trained}
             self._trial.report(metrics, step=epoch + 1)
-            self._trial.checkpoint(self._state(epoch + 1, metrics))
+            self._trial.checkpoint({"epoch": epoch + 1, "metrics": metrics, **self.state()})
         return metrics
 
     def rehearse(self) -> float:
         """Take two steps, and estimate the seconds of the whole training from the second."""
         self._learner.model.train()
-        samples = next(iter(batches(self._trial.seed, 0, len(self._learner), self._options.batch_size)))
+        samples = next(iter(batches(self._seed, 0, len(self._learner), self._options.batch_size)))
         seconds = 0.0
         for step in range(2):  # the first one is slower than all others: it allocates
             begun = time.perf_counter()
@@ -87,10 +107,15 @@ class Trainer:
             seconds = time.perf_counter() - begun
         return seconds * self._steps * self._options.epochs
 
-    def _epoch(self, epoch: int) -> dict[str, float]:
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """Train for the 0-based `epoch`; return `train_loss` and `learning_rate`.
+
+        Raises:
+            TrialError: the loss became NaN or infinite.
+        """
         self._learner.model.train()
         total, rate = 0.0, 0.0
-        order = batches(self._trial.seed, epoch, len(self._learner), self._options.batch_size)
+        order = batches(self._seed, epoch, len(self._learner), self._options.batch_size)
         for index, samples in enumerate(order):
             step = epoch * self._steps + index
             rate = self._options.learning_rate * self._schedule(step)
@@ -115,20 +140,23 @@ class Trainer:
         scaler.update()
         return loss
 
-    def _state(self, epoch: int, metrics: dict[str, float]) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Weights and the optimiser's state, for a checkpoint."""
         return {
-            "epoch": epoch,
-            "metrics": metrics,
             "model": self._learner.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._learner.precision.scaler.state_dict(),
         }
 
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._learner.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._learner.precision.scaler.load_state_dict(state["scaler"])
+
     def _restore(self) -> tuple[int, dict[str, float]]:
         state = self._trial.restore()
         if state is None:
             return 0, {}
-        self._learner.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._learner.precision.scaler.load_state_dict(state["scaler"])
+        self.load_state(state)
         return state["epoch"], state["metrics"]

@@ -34,3 +34,13 @@ def distillation_sum(logits: Tensor, teacher: Tensor, temperature: float = 1.0) 
     target = torch.log_softmax(teacher.detach() / temperature, dim=1)
     divergence = functional.kl_div(student, target, reduction="sum", log_target=True)
     return divergence * temperature**2
+
+
+def logit_distillation_sum(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Sum over samples of the mean squared difference of logits (1312.6184).
+
+    Args:
+        logits: (n, classes), the student's.
+        teacher: (n, classes), the teacher's; no gradient flows into them.
+    """
+    return functional.mse_loss(logits, teacher.detach(), reduction="sum") / logits.shape[1]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from .options import TrainingOptions
 
 
-def make_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
+def make_optimizer(
+    model: nn.Module, options: TrainingOptions, undecayed: Iterable[nn.Parameter] = ()
+) -> Optimizer:
     """Make the optimiser of `model`'s trainable parameters that the options describe.
 
     With `decay_norm_and_bias` off, tensors of fewer than two dimensions (biases, the scales and
-    shifts of normalisation layers) get no weight decay.
+    shifts of normalisation layers) get no weight decay; those in `undecayed` never do.
     """
     rate, decay = options.learning_rate, options.weight_decay
-    groups = _groups(model, decay, options.decay_norm_and_bias)
+    groups = _groups(model, decay, options.decay_norm_and_bias, {id(one) for one in undecayed})
     if options.optimizer == "adam":
         return Adam(groups, lr=rate)
     if options.optimizer == "adamw":
@@ -30,11 +34,14 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def _groups(model: nn.Module, decay: float, everywhere: bool) -> list[dict[str, object]]:
+def _groups(model: nn.Module, decay: float, everywhere: bool, undecayed: set[int]) -> list[dict[str, object]]:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if everywhere:
-        return [{"params": trainable, "weight_decay": decay}]
-    weights = [parameter for parameter in trainable if parameter.ndim > 1]
-    others = [parameter for parameter in trainable if parameter.ndim <= 1]
-    groups = [(weights, decay), (others, 0.0)]
+    spared = [
+        parameter
+        for parameter in trainable
+        if id(parameter) in undecayed or not (everywhere or parameter.ndim > 1)
+    ]
+    known = {id(parameter) for parameter in spared}
+    weights = [parameter for parameter in trainable if id(parameter) not in known]
+    groups = [(weights, decay), (spared, 0.0)]
     return [{"params": members, "weight_decay": rate} for members, rate in groups if members]

@@ -44,6 +44,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
             "width": {"integer": [1, 4], "when": {"depth": [3, 5]}},
         }
     },
+    **{("space", f"ofa-{net}"): {"preset": "tiny"} for net in ("mobilenetv3", "proxyless", "resnet50d")},
     ("objective", "metric"): {"metric": "f1"},
     ("objective", "scalarised"): {
         "weights": {"f1": 2, "latency": 1},

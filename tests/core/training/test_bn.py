@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from orchestrate.core.training.bn import recalibrate
+from orchestrate.core.training.bn import calibrating, recalibrate
 
 
 def data(batches=3, count=8):
@@ -16,9 +16,26 @@ def test_statistics_are_the_batches_average():
     inputs = data()
     recalibrate(model, inputs)
     means = torch.stack([batch.mean((0, 2, 3)) for batch in inputs])
-    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in inputs])
+    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1, correction=0) for batch in inputs])
     assert torch.allclose(model[0].running_mean, means.mean(0), atol=1e-6)
     assert torch.allclose(model[0].running_var, variances.mean(0), atol=1e-5)
+
+
+def test_batches_count_by_their_size():
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    small, large = data(1, 4)[0], data(1, 12)[0] + 2
+    recalibrate(model, [small, large])
+    mean = (4 * small.mean((0, 2, 3)) + 12 * large.mean((0, 2, 3))) / 16
+    assert torch.allclose(model[0].running_mean, mean, atol=1e-6)
+
+
+def test_the_block_normalises_with_the_batch():
+    model = nn.Sequential(nn.BatchNorm2d(2)).eval()
+    batch = data(1)[0]
+    with torch.no_grad(), calibrating(model):
+        output = model(batch)
+    assert torch.allclose(output.mean((0, 2, 3)), torch.zeros(2), atol=1e-5)
+    assert torch.allclose(model(batch), output, atol=1e-5)
 
 
 def test_calibrating_twice_changes_nothing():
@@ -65,5 +82,8 @@ def test_all_else_is_left_alone(fails):
     assert model.used.training
     assert not model.drop.training
     assert torch.equal(torch.random.get_rng_state(), generator)
-    assert not model.used._forward_pre_hooks
-    assert model.used.running_mean.tolist() == pytest.approx([1, 1], abs=0.3)  # dropout was off
+    assert not model.used._forward_hooks
+    if fails:
+        assert model.used.running_mean.tolist() == [0, 0]
+    else:
+        assert model.used.running_mean.tolist() == pytest.approx([1, 1], abs=0.3)  # dropout was off

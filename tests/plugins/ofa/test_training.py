@@ -1,0 +1,184 @@
+"""Training a supernet: gradients, phases, resuming, and what is done about interference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrate.core import Candidate, Shape, TrialPruned
+from orchestrate.core.parallel import local_gradient
+from orchestrate.core.testing import LocalTrial
+from orchestrate.core.training.optimizers import make_optimizer
+from orchestrate.plugins.ofa.learner import SupernetLearner
+from orchestrate.plugins.ofa.mobile import OfaMobileNetV3
+from orchestrate.plugins.ofa.options import TrainSupernetOptions
+from orchestrate.plugins.ofa.phases import PhaseOptions, resolve
+from orchestrate.plugins.ofa.supernet import Supernet, load_supernet
+from orchestrate.plugins.ofa.train import TrainSupernet
+from tests.core.training.networks import Blobs
+
+SPACE = OfaMobileNetV3(
+    OfaMobileNetV3.Options(preset="tiny", resolutions=(4, 6), depths=(1, 2), expansions=(2, 3))
+)
+SHAPE = Shape((1, 6, 6), 4)
+PHASES = [
+    {"name": "full", "epochs": 2},
+    {"name": "kernel", "epochs": 2, "elastic": {"kernel": "all"}, "teacher": "full"},
+    {
+        "name": "expand",
+        "epochs": 2,
+        "elastic": {"expand": "all", "depth": "all"},
+        "teacher": "full",
+        "subnets": 2,
+        "sort": ["inner"],
+    },
+]
+FAST = {"batch_size": 50, "calibration_images": 50, "calibration_batch": 25, "learning_rate": 0.05}
+
+
+def trial(folder: Path, **options: Any) -> LocalTrial:
+    return LocalTrial(Candidate({}), SPACE, Blobs(), folder, seed=4, **options)
+
+
+def program(**options: Any) -> TrainSupernet:
+    made = TrainSupernet(TrainSupernetOptions.model_validate({"phases": PHASES, **FAST, **options}))
+    made.check(SPACE, Blobs())
+    return made
+
+
+def weights(done: LocalTrial) -> dict[str, torch.Tensor]:
+    return load_supernet(SPACE, SHAPE, done.artifact("supernet")).state_dict()
+
+
+def learner(folder: Path, reduction: Any = "mean", teacher: Supernet | None = None, **options: Any) -> Any:
+    [placed] = resolve(SPACE, [PhaseOptions.model_validate({"name": "p", "epochs": 1, **options})])
+    torch.manual_seed(0)
+    made = SupernetLearner(
+        trial(folder),
+        Supernet(SPACE, SHAPE),
+        placed,
+        TrainSupernetOptions.model_validate(FAST),
+        reduction=reduction,
+        teacher=teacher,
+        seed=9,
+    )
+    made.begin(0, 3)
+    return made
+
+
+def gradients(made: Any) -> dict[str, torch.Tensor]:
+    local_gradient(made, torch.arange(32))
+    return {
+        name: parameter.grad
+        for name, parameter in made.model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def test_equal_subnets_add_up_exactly(tmp_path: Path) -> None:
+    # Four equal terms: their sum and mean are exact, being multiples by powers of two.
+    once = gradients(learner(tmp_path, sampler="largest"))
+    for reduction, factor in (("mean", 1.0), ("sum", 4.0)):
+        many = gradients(learner(tmp_path, reduction, sampler="largest", subnets=4))
+        assert many.keys() == once.keys()
+        for name, gradient in many.items():
+            assert torch.allclose(gradient, once[name] * factor, rtol=1e-4, atol=1e-6), name
+
+
+def test_every_worker_draws_the_same_round(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"elastic": {"kernel": "all", "depth": "all", "expand": "all"}, "subnets": 4}
+    one, other = learner(tmp_path, **options), learner(tmp_path, **options)
+    for step in range(5):
+        one.begin(0, step)
+        other.begin(0, step)
+        assert one.round() == other.round()
+    one.begin(0, 1)
+    other.begin(0, 2)
+    assert one.round() != other.round()
+
+
+def test_a_teacher_that_agrees_changes_no_gradient(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = Supernet(SPACE, SHAPE).requires_grad_(False)
+    plain = gradients(learner(tmp_path, sampler="largest"))
+    taught = gradients(learner(tmp_path, teacher=teacher, sampler="largest"))
+    for name, gradient in taught.items():
+        assert torch.allclose(gradient, plain[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("distillation", ["soft", "logits"])
+def test_a_teacher_that_disagrees_does(tmp_path: Path, distillation: str) -> None:
+    torch.manual_seed(1)
+    teacher = Supernet(SPACE, SHAPE).requires_grad_(False)
+    options = {"sampler": "largest", "distillation": distillation}
+    plain = gradients(learner(tmp_path, **options))
+    taught = gradients(learner(tmp_path, teacher=teacher, **options))
+    assert any(not torch.allclose(taught[name], plain[name], atol=1e-4) for name in plain)
+
+
+def test_kernel_matrices_are_never_decayed() -> None:
+    supernet = Supernet(SPACE, SHAPE)
+    options = TrainSupernetOptions.model_validate({"weight_decay": 0.1})
+    groups = make_optimizer(supernet, options, supernet.undecayed()).param_groups
+    decayed = {id(one) for group in groups if group["weight_decay"] for one in group["params"]}
+    assert not decayed & {id(matrix) for matrix in supernet.matrices.values()}
+    assert all((id(one) in decayed) == (one.ndim > 1) for one in supernet.network.parameters())
+
+
+def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = trial(tmp_path / "whole")
+    metrics = program().run(whole).metrics
+    assert [step for step, _ in whole.reports] == [1, 2, 3, 4, 5, 6]
+    for stop in (1, 4, 5):  # in the first phase; at the end of the second; in the middle of the last
+        folder = tmp_path / f"stopped{stop}"
+        with pytest.raises(TrialPruned):
+            program().run(trial(folder, prune_at=stop))
+        resumed = trial(folder)
+        assert program().run(resumed).metrics == metrics
+        assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(resumed).items())
+    reports = json.loads(whole.artifact("phases.json").read_text())
+    assert [report["name"] for report in reports] == ["full", "kernel", "expand"]
+    assert [report["passes"] for report in reports] == [6, 6, 12]
+    assert whole.artifact("phases.svg").stat().st_size > 1000
+
+
+def test_a_later_stage_goes_on(tmp_path: Path) -> None:
+    first = trial(tmp_path / "first")
+    program(phases=PHASES[:1]).run(first)
+    stages = {"first": {"supernet": first.artifact("supernet")}}
+    second = trial(tmp_path / "second", stages=stages)
+    going = [{**PHASES[1], "teacher": "start"}]
+    program(phases=going, supernet="first").run(second)
+    assert not torch.equal(
+        weights(second)["network.layers.stem.conv.weight"], weights(first)["network.layers.stem.conv.weight"]
+    )
+
+
+@pytest.mark.parametrize(("action", "verdict"), [("stop", "stopped"), ("roll-back", "rolled back")])
+def test_interference_ends_the_training(tmp_path: Path, action: str, verdict: str) -> None:
+    ruinous = [
+        PHASES[0] | {"epochs": 4},
+        {**PHASES[1], "learning_rate": 500.0, "teacher": None, "epochs": 1},
+        PHASES[2],
+    ]
+    good = trial(tmp_path / "good")
+    program(phases=ruinous[:1], clip=None).run(good)
+    done = trial(tmp_path / "done")
+    program(phases=ruinous, on_interference=action, interference_tolerance=0.1).run(done)
+    reports = json.loads(done.artifact("phases.json").read_text())
+    assert [report["verdict"] for report in reports] == ["kept", verdict]
+    assert reports[-1]["largest_change"] < -0.1
+    back = all(torch.equal(tensor, weights(good)[name]) for name, tensor in weights(done).items())
+    assert back == (action == "roll-back")
+
+
+@pytest.mark.parametrize("method", ["sandwich", "warm-start", "scratch-distilled"])
+def test_methods_run(tmp_path: Path, method: str) -> None:
+    done = trial(tmp_path)
+    metrics = program(phases=None, method=method, epochs=1).run(done).metrics
+    assert 0 <= metrics["smallest_accuracy"] <= 1
+    assert metrics["subnet_passes"] > 0
