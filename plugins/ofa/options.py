@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, TypeGuard
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ...core import PluginOptions, SearchSpace, SpecError, StageName, Task
+from ...core import DataError, PluginOptions, SearchSpace, SpecError, StageName, Task
 from ...core.training.options import TrainingOptions
 from .base import OnceForAll
 from .phases import Method, PhaseOptions
@@ -153,7 +153,11 @@ def check_space(program: str, space: SearchSpace, task: Task) -> OnceForAll:
             f"program {program!r} needs a Once-for-All space, not {space.name!r}: set "
             "`space: {name: ofa-mobilenetv3}`, ofa-proxyless or ofa-resnet50d"
         )
-    side, largest = max(task.shape().input[1:]), max(space.resolutions)
+    try:
+        side = max(task.shape().input[1:])
+    except DataError:  # a job may be checked where its data isn't
+        return space
+    largest = max(space.resolutions)
     if not side / 2 <= largest <= 2 * side:
         raise SpecError(
             f"space {space.name!r} with preset {space.options.preset!r} scales images to {largest} "

@@ -147,7 +147,8 @@ def _formats(names: Sequence[str]) -> tuple[Format, ...]:
     for name in names:
         if name not in known:
             raise SpecError(f"--export {name}: no such format. {near_misses(name, known)}")
-    formats: tuple[Format, ...] = tuple(one for one in known if one in names)
+    wanted: set[object] = set(names)
+    formats = tuple(one for one in known if one in wanted)
     check_formats(formats)
     return formats
 

@@ -25,8 +25,9 @@ class TrainSupernet(Program[TrainSupernetOptions]):
 
     Reports `train_loss` and `learning_rate` each epoch; at a phase's end the validation accuracies of
     the eight corner networks (`corner/…`), their mean (`accuracy`), `largest_accuracy`,
-    `smallest_accuracy`, and `largest_change`. Artifacts: `supernet` (safetensors), `phases.json`, and
-    `phases.svg` (accuracy against multiply-accumulates after each phase).
+    `smallest_accuracy`, and `largest_change`. Artifacts: `supernet` (safetensors); `weights` of its
+    largest network, calibrated, which `candidate` describes; `phases.json`, and `phases.svg` (accuracy
+    against multiply-accumulates after each phase).
     """
 
     name: ClassVar[str] = "ofa-train"
@@ -76,12 +77,19 @@ class TrainSupernet(Program[TrainSupernetOptions]):
 
 
 def _save(trial: TrialContext, training: SupernetTraining) -> None:
+    from ...core.training.checkpoint import keep_weights
+    from .scoring import calibrated
     from .supernet import save_supernet
 
     with tempfile.TemporaryDirectory(prefix="orchestrate-") as folder:
         weights = Path(folder, "supernet.safetensors")
         save_supernet(training.supernet, weights)
         trial.save_artifact(SUPERNET, weights)
+        largest = training.supernet.space.largest
+        keep_weights(trial, calibrated(training.supernet, largest, training.images))
+        candidate = Path(folder, "candidate.json")
+        candidate.write_text(largest.json, encoding="utf-8")
+        trial.save_artifact("candidate", candidate)
         phases = Path(folder, "phases.json")
         phases.write_text(json.dumps(training.progress.reports, indent=1), encoding="utf-8")
         trial.save_artifact("phases.json", phases)

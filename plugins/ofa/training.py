@@ -74,7 +74,7 @@ class SupernetTraining:
         self._options = options
         self._phases = phases
         self.supernet = supernet
-        self._images = Images.of(
+        self.images = Images.of(
             trial.task,
             trial.device,
             calibration=options.calibration_images,
@@ -191,7 +191,7 @@ class SupernetTraining:
         """Score the corner networks, and compare the largest with its former self."""
         space, shape = self.supernet.space, self.supernet.shape
         scores = score_many(
-            self.supernet, list(self._corners.values()), self._images, memory=self._options.memory
+            self.supernet, list(self._corners.values()), self.images, memory=self._options.memory
         )
         accuracy = {label: one.accuracy for label, one in zip(self._corners, scores, strict=True)}
         macs = {label: cost.macs(space.plan(one, shape)) for label, one in self._corners.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...core.errors import ArtifactError
@@ -25,6 +25,8 @@ from .network import LOADER, RECIPE, WEIGHTS
 
 log = logging.getLogger(__name__)
 
+SHOWN = (".md", ".svg", ".png", ".html")  # files of a trial that MLflow shows: they are sent to its run
+LARGEST_SHOWN = 1_000_000  # bytes
 FRONT_RUNS = 50  # trials of a front that get a run of their own however they were launched
 
 
@@ -200,13 +202,17 @@ class Mirror:
 
     def _write_trial(self, trial: TrialRow) -> None:
         run_id = self._trial_run(trial)
-        tags = describe.trial_tags(trial, self._catalog.artifacts_of(trial.id))
+        files = self._catalog.artifacts_of(trial.id)
+        tags = describe.trial_tags(trial, files)
         if trial.recalled_from is not None:
             tags.update(self._source(trial.recalled_from))
         if trial.attempts > 1 or trial.state in ("failed", "lost"):
             tags.update(describe.attempts_note(self._catalog.attempts(trial.id)))
         points = describe.trial_points(trial, self._catalog.reports(trial.id))
         self._recorder.log(run_id, trial.candidate, points, tags)
+        for file in files:
+            if Path(file.uri).suffix in SHOWN and file.size <= LARGEST_SHOWN and Path(file.uri).is_file():
+                self._recorder.log_file(run_id, Path(file.uri).name, Path(file.uri))
         if trial.ended_at is not None:
             self._recorder.end(run_id, describe.STATUS[trial.state], ms(trial.ended_at))
         self._written[trial.id] = (trial.state, trial.test is not None)
@@ -251,19 +257,37 @@ class Mirror:
     # Models ---------------------------------------------------------------------------------------
 
     def _models(self, facts: JobFacts) -> dict[int, str]:
-        """Log the chosen trials' networks; give their ids by trial id."""
-        task = facts.row.provenance.get("task")
+        """Log supernets, and the chosen trials' networks with links to them; give their ids by trial id.
+
+        A supernet is what a stage of one trial leaves as `supernet`, beside the `weights` of one of its
+        networks, which `candidate` (JSON) describes.
+        """
         logged: dict[int, str] = {}
-        if task and facts.answer:
-            for trial in facts.chosen[:FRONT_RUNS]:
-                if any(file.kind == "weights" for file in facts.files(trial)):
-                    try:
-                        logged[trial.id] = self._model(facts, facts.answer, trial)
-                    except ArtifactError as error:  # someone moved or changed it: nothing to send
-                        log.warning("the network of trial %d isn't logged: %s", trial.number, error)
+        if not facts.row.provenance.get("task"):
+            return logged
+        sources: dict[str, str] = {}
+        for stage in facts.stages:
+            for trial in stage.trials if not stage.goals else ():
+                if any(file.kind == "supernet" for file in facts.files(trial)):
+                    logged.update(self._logged(facts, stage, trial, sources))
+                    sources |= {stage.name: logged[trial.id]} if trial.id in logged else {}
+        for trial in facts.chosen[:FRONT_RUNS] if facts.answer else ():
+            assert facts.answer is not None
+            logged.update(self._logged(facts, facts.answer, trial, sources))
         return logged
 
-    def _model(self, facts: JobFacts, stage: StageFacts, trial: TrialRow) -> str:
+    def _logged(
+        self, facts: JobFacts, stage: StageFacts, trial: TrialRow, sources: Mapping[str, str]
+    ) -> dict[int, str]:
+        """Log a trial's network, if it left one."""
+        if any(file.kind == "weights" for file in facts.files(trial)):
+            try:
+                return {trial.id: self._model(facts, stage, trial, sources)}
+            except ArtifactError as error:  # someone moved or changed it: nothing to send
+                log.warning("the network of trial %d isn't logged: %s", trial.number, error)
+        return {}
+
+    def _model(self, facts: JobFacts, stage: StageFacts, trial: TrialRow, sources: Mapping[str, str]) -> str:
         job, task = facts.row, facts.row.provenance["task"]
         space = stage.spec.space or facts.spec.space
         assert space is not None  # a stage that chooses has one
@@ -271,11 +295,24 @@ class Mirror:
         kept = {file.kind: file for file in facts.files(trial)}
         files = {WEIGHTS: store.verify(kept["weights"].uri, kept["weights"].sha256)}
         for kind, file in kept.items():
-            if kind.startswith("export"):
-                files[f"exports/{Path(file.uri).name}"] = store.verify(file.uri, file.sha256)
+            if kind.startswith("export") or kind in ("supernet", "proof.json"):
+                below = "exports/" if kind.startswith("export") else ""
+                files[f"{below}{Path(file.uri).name}"] = store.verify(file.uri, file.sha256)
+        candidate = trial.candidate
+        if "candidate" in kept:
+            chosen = store.verify(kept["candidate"].uri, kept["candidate"].sha256)
+            candidate = json.loads(chosen.read_text(encoding="utf-8"))
+        source = next(
+            (
+                sources[name]
+                for name in stage.spec.program.options.values()
+                if isinstance(name, str) and name in sources
+            ),
+            None,
+        )
         recipe = {
             "space": space.model_dump(mode="json"),
-            "candidate": trial.candidate,
+            "candidate": candidate,
             "input": task["input"],
             "classes": task["classes"],
         }
@@ -290,9 +327,10 @@ class Mirror:
                 files={**files, RECIPE: described},
                 inputs=(-1, *task["input"]),
                 outputs=(-1, task["classes"]),
-                params=trial.candidate,
+                params=candidate,
                 tags={
                     JOB: job.id,
+                    **({"orchestrate.supernet_model": source} if source else {}),
                     "orchestrate.trial": self._trial_entity(trial),
                     "orchestrate.digest": trial.digest,
                     "orchestrate.data": f"{task['name']} {task['digest']}",
@@ -309,7 +347,7 @@ class Mirror:
         end = ms(trial.ended_at)
         _, validation, test = describe.datasets(self._job, tested=True)
         for dataset, prefix, values in (
-            (validation, "objective", trial.values),
+            (validation, "objective", trial.values or trial.metrics),
             (test, "test", trial.test or {}),
         ):
             points = [describe.Point(f"{prefix}/{name}", value, 0, end) for name, value in values.items()]
