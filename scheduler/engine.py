@@ -15,8 +15,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
@@ -57,6 +58,7 @@ class Driver(Protocol):
     def ended(self, number: int, conclusions: Sequence[Json], node: str) -> None: ...
     def pruned(self, number: int, reason: str) -> None: ...
     def lost(self, number: int, error: BaseException | str | None) -> None: ...
+    def reported_before(self) -> Sequence[tuple[int, int, float]]: ...
 
 
 def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> None:
@@ -81,12 +83,16 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
             max_failures=0,
             trial_dirname_creator=lambda trial: str(trial.config[KEY].number),
         )
-        search = SearchGenerator(ConcurrencyLimiter(_Searcher(guard, remit), max_concurrent=concurrency))
+        scheduler = _early_stopping(stage)
+        if isinstance(scheduler, _Asha):
+            scheduler.replay(driver.reported_before())
+        searcher = _Searcher(guard, remit, scheduler if isinstance(scheduler, _Asha) else None)
+        search = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=concurrency))
         search.add_configurations([experiment])  # pyright: ignore[reportArgumentType]
         _Controller(
             guard,
             search_alg=search,
-            scheduler=_early_stopping(stage),
+            scheduler=scheduler,
             callbacks=[_Watch(guard)],
             reuse_actors=True,
             storage=experiment.storage,
@@ -107,13 +113,57 @@ def _early_stopping(stage: Stage) -> Any:
     }
     if early.name == "median":
         return _Median(grace_period=early.grace_steps, min_samples_required=early.min_trials, **common)
-    return AsyncHyperBandScheduler(
+    return _Asha(
         max_t=early.max_steps,
         grace_period=early.grace_steps,
         reduction_factor=early.reduction_factor,
         stop_last_trials=False,  # else the best, at their last step, would count as stopped
         **common,  # pyright: ignore[reportArgumentType]
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A trial as a rung records it."""
+
+    trial_id: str
+
+
+class _Asha(AsyncHyperBandScheduler):
+    """Tune's, for trials that may be launched several times: a rung knows each by its id in the catalog, so
+    that one that goes on from a checkpoint keeps its places, under another driver, too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._known: dict[str, _Known] = {}  # by Tune's id of the launch
+        self._stopped: dict[int, tuple[int, float]] = {}  # by the catalog's id: step and score
+
+    def replay(self, reports: Iterable[tuple[int, int, float]]) -> None:
+        """Decide again on what a former driver heard: (trial id, step, score), in order."""
+        for trial_id, step, score in reports:
+            if self._decide(_Known(str(trial_id)), step, score) == self.STOP:
+                self._stopped.setdefault(trial_id, (step, score))
+
+    def launched(self, tune_id: str, trial_id: int) -> tuple[int, float] | None:
+        """A trial is launched. Gives the step and score at which it is to stop, if it has passed there."""
+        self._known[tune_id] = _Known(str(trial_id))
+        return self._stopped.get(trial_id)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self._time_attr not in result or self._metric not in result:
+            return self.CONTINUE
+        return self._decide(self._known[trial.trial_id], result[STEP], result[SCORE])
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Nothing: each of its results was decided on."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing, as above."""
+
+    def _decide(self, known: _Known, step: int, score: float) -> str:
+        [bracket] = self._brackets
+        return bracket.on_result(known, step, self._metric_op * score)  # type: ignore[arg-type]
 
 
 class _Median(MedianStoppingRule):
@@ -132,19 +182,25 @@ class _Median(MedianStoppingRule):
 class _Searcher(Searcher):
     """Asks the driver. Nothing of it is saved."""
 
-    def __init__(self, driver: Any, remit: Remit) -> None:
+    def __init__(self, driver: Any, remit: Remit, asha: _Asha | None) -> None:
         super().__init__()
         self._driver = driver
         self._remit = remit.data()
+        self._asha = asha
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
         if self._driver.stopping():
             return Searcher.FINISHED
-        asked = self._driver.ask()
-        if asked is None:
-            return Searcher.FINISHED if self._driver.exhausted() else None
-        number, orders = asked
+        while True:
+            asked = self._driver.ask()
+            if asked is None:
+                return Searcher.FINISHED if self._driver.exhausted() else None
+            number, orders = asked
+            passed = self._asha and self._asha.launched(trial_id, orders[0]["trial_id"])
+            if not passed:
+                break
+            self._prune(number, *passed)  # its driver died between the decision and the record of it
         self._numbers[trial_id] = number
         crash_point("launch")
         return {KEY: Payload.pack(number, self._remit, orders)}
@@ -169,8 +225,10 @@ class _Searcher(Searcher):
             outcome = json.loads(result[OUTCOME])
             self._driver.ended(number, outcome["conclusions"], outcome["node"])
         elif not self._driver.stopping():  # else it is interrupted, which the driver knows itself
-            score, step = result.get(SCORE), result.get(STEP)
-            self._driver.pruned(number, f"stopped early at step {step}, score {score:g}")
+            self._prune(number, result[STEP], result[SCORE])
+
+    def _prune(self, number: int, step: int, score: float) -> None:
+        self._driver.pruned(number, f"stopped early at step {step}, score {score:g}")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Save nothing: the driver's state is rows in the catalog."""

@@ -19,6 +19,7 @@ from ..core.candidate import Candidate
 from ..core.errors import SpaceExhausted
 from ..core.hookspecs import TrialEvent
 from ..core.job import Job, Stage
+from ..core.objective import StaticObjective
 from ..core.sampler import Outcome, Sampler
 from ..storage.artifacts import NewArtifact
 from ..storage.ledger import (
@@ -37,7 +38,7 @@ from ..storage.ledger import (
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .examine import Examination, examine
 from .history import observation, restore_sampler
-from .trial import Json, TrialOrder, reported_values
+from .trial import Json, TrialOrder, compared_value, reported_values
 
 log = logging.getLogger(__name__)
 
@@ -185,10 +186,10 @@ class StageRun:
     def reported(self, number: int, reports: Sequence[Json]) -> None:
         """Running trials reported metrics."""
         tickets = {ticket.number: ticket for ticket in self._running[number].tickets}
+        self.ledger.report([(tickets[report["number"]].trial_id, _report(report)) for report in reports])
         for report in reports:
             ticket = tickets[report["number"]]
             metrics, step = report["metrics"], report["step"]
-            self.ledger.report(ticket.trial_id, [Report(step, metrics, datetime.fromisoformat(report["at"]))])
             event = self._event(ticket, "running", "")
             self._listener("trial_reported", event=event, metrics=metrics, step=step)
 
@@ -217,7 +218,8 @@ class StageRun:
         launch = self._running.pop(number)
         records: list[tuple[Ticket, Result]] = []
         for ticket in launch.tickets:
-            ticket.timings["run"] = time.time() - launch.started_at
+            if launch.started_at:
+                ticket.timings["run"] = time.time() - launch.started_at
             last = next(iter(self.ledger.catalog.reports(ticket.trial_id)[-1:]), None)
             metrics = dict(last.metrics) if last else {}
             values = reported_values(self.stage, metrics, ticket.values)
@@ -242,6 +244,24 @@ class StageRun:
                 "lost",
                 {"type": type(error).__name__, "message": message, "traceback": "", "frame": ""},
             )
+
+    def reported_before(self) -> list[tuple[int, int, float]]:
+        """Reports that an earlier driver heard: (trial id, step, what early stopping compares), in order."""
+        static = {
+            goal.name
+            for goal, objective in zip(self.stage.goals, self.stage.objectives, strict=True)
+            if isinstance(objective, StaticObjective)
+        }
+        catalog = self.ledger.catalog
+        known = {
+            row.id: {name: value for name, value in row.values.items() if name in static}
+            for row in catalog.trials(stage_id=self.stage_id)
+        }
+        scored = [
+            (row.trial_id, row.step, compared_value(self.stage, row.metrics, known[row.trial_id]))
+            for row in catalog.reports_of_stage(self.stage_id)
+        ]
+        return [(trial_id, step, score) for trial_id, step, score in scored if score is not None]
 
     def interrupt(self, reason: str) -> None:
         """Put back what still runs, for a later resume."""
@@ -492,6 +512,10 @@ class StageRun:
 
     def _notify(self, hook: str, ticket: Ticket, state: str, reason: str = "") -> None:
         self._listener(hook, event=self._event(ticket, state, reason))
+
+
+def _report(report: Json) -> Report:
+    return Report(report["step"], report["metrics"], datetime.fromisoformat(report["at"]))
 
 
 class Taken(Sampler):

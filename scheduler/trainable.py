@@ -29,7 +29,7 @@ from ..core.errors import LostError, TrialPruned
 from ..core.job import Job, Stage, stopped_by
 from ..core.parallel import CodedStrategy, CollectiveStrategy
 from .runtime import Remit
-from .trial import Json, TrialOrder, WorkerTrial, conclude, describe, reported_values
+from .trial import Json, TrialOrder, WorkerTrial, compared_value, conclude, describe
 from .workers import Ranks, RayWorkerGroup
 
 KEY = "__launch__"  # the only key in a Tune config
@@ -231,13 +231,13 @@ class ProgramTrainable(tune.Trainable):
 
 def _score(stage: Stage, order: TrialOrder) -> Callable[[Mapping[str, float]], float]:
     """What early stopping compares, of a report's metrics."""
-    goal = stage.goals[stopped_by(stage)].name
 
     def score(metrics: Mapping[str, float]) -> float:
-        values = reported_values(stage, metrics, order.values)
-        if goal not in values:
+        value = compared_value(stage, metrics, order.values)
+        if value is None:
+            goal = stage.goals[stopped_by(stage)].name
             raise KeyError(f"early stopping compares {goal!r}, which this report lacks: {metrics}")
-        return values[goal]
+        return value
 
     return score
 

@@ -19,7 +19,7 @@ from ..core.candidate import Candidate
 from ..core.crash import crash_point
 from ..core.errors import ArtifactError, TrialError
 from ..core.hookspecs import Schedule
-from ..core.job import Stage
+from ..core.job import Stage, stopped_by
 from ..core.objective import CombinedObjective, MeasuredObjective, ReportedObjective, StaticObjective
 from ..core.parallel import (
     CodedStrategy,
@@ -246,6 +246,11 @@ def reported_values(
         if isinstance(objective, ReportedObjective) and objective.metric in metrics
     }
     return stage.completed({**known, **told})
+
+
+def compared_value(stage: Stage, metrics: Mapping[str, float], known: Mapping[str, float]) -> float | None:
+    """What early stopping compares, of a report and of what is `known`. None: the report lacks it."""
+    return reported_values(stage, metrics, known).get(stage.goals[stopped_by(stage)].name)
 
 
 def reported_value(metric: str, metrics: Mapping[str, float]) -> float:

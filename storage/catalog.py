@@ -183,6 +183,17 @@ class Catalog:
             query = select(ReportRow).where(ReportRow.trial_id == trial_id).order_by(ReportRow.step)
             return list(session.scalars(query))
 
+    def reports_of_stage(self, stage_id: int) -> list[ReportRow]:
+        """The reports of all trials of a stage, in the order in which they were made."""
+        query = (
+            select(ReportRow)
+            .join(TrialRow, TrialRow.id == ReportRow.trial_id)
+            .where(TrialRow.stage_id == stage_id)
+            .order_by(ReportRow.at, ReportRow.trial_id, ReportRow.step)
+        )
+        with reading(self.engine) as session:
+            return list(session.scalars(query))
+
     def events(self, stage_id: int) -> list[tuple[str, TrialRow]]:
         """A stage's asks and tells ("ask" or "tell", trial), in the order in which the sampler heard them."""
         with reading(self.engine) as session:

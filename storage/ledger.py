@@ -244,15 +244,16 @@ class Ledger:
     # Telling --------------------------------------------------------------------------------------
 
     @_patient
-    def report(self, trial_id: int, reports: Sequence[Report]) -> None:
-        """Record an open trial's metrics by step. The first write of a step counts.
+    def report(self, reports: Sequence[tuple[int, Report]]) -> None:
+        """Record open trials' metrics by step, each with its trial's id. The first write of a step counts.
 
         Raises:
-            CatalogError: the trial is over.
+            CatalogError: a trial is over. Nothing is written then.
         """
         with self._writing() as connection:
-            transitions.find(connection, self.job_id, [trial_id], ACTIVE_TRIAL_STATES)
-            transitions.report(connection, ((trial_id, made) for made in reports))
+            ids = list(dict.fromkeys(trial_id for trial_id, _ in reports))
+            transitions.find(connection, self.job_id, ids, ACTIVE_TRIAL_STATES)
+            transitions.report(connection, reports)
 
     def finish(self, results: Sequence[Result]) -> set[int]:
         """Record how running trials ended, with their files, and let others recall the finished ones.

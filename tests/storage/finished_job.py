@@ -165,7 +165,7 @@ def finish(
     stage = next(s for s in written.catalog.stages(written.job_id) if s.id == row.stage_id)
     for epoch in range(1, epochs + 1):
         metrics = {"accuracy": accuracy * epoch / epochs, "loss": 2.0 / epoch}
-        written.ledger.report(trial_id, [Report(epoch, metrics, utc())])
+        written.ledger.report([(trial_id, Report(epoch, metrics, utc()))])
     store = ArtifactStore(written.home / "artifacts")
     kept = [store.put(path, written.job_id, stage.name, row.number, kind, trial_id) for kind, path in files]
     values = {**row.values, "accuracy": accuracy} if stage.name != "supernet" else {}

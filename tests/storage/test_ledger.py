@@ -51,7 +51,7 @@ WRITES: dict[str, Callable[[Driver, int], object]] = {
     "end_stage": lambda d, t: d.ledger.end_stage(d.stage_id, "failed"),
     "propose": lambda d, t: d.ask(proposal(9)),
     "reconsider": lambda d, t: d.ledger.reconsider([t], POLICY),
-    "report": lambda d, t: d.ledger.report(t, [Report(1, {"loss": 1.0}, NOW)]),
+    "report": lambda d, t: d.ledger.report([(t, Report(1, {"loss": 1.0}, NOW))]),
     "finish": lambda d, t: d.ledger.finish([result(t)]),
     "fail": lambda d, t: d.ledger.fail(t, "failed", {}, "why", retry=False),
     "interrupt": lambda d, t: d.ledger.interrupt([t], "why"),
@@ -198,7 +198,7 @@ def test_another_jobs_stages_and_trials_are_out_of_reach(driver: Driver, catalog
 def test_a_finished_trial_leaves_everything_at_once(driver: Driver, catalog: Catalog) -> None:
     [decision] = driver.ask(proposal(0, "a", "b", flops=10.0))
     trial_id = decision.trial_id
-    driver.ledger.report(trial_id, [Report(1, {"loss": 3.0}, NOW)])
+    driver.ledger.report([(trial_id, Report(1, {"loss": 3.0}, NOW))])
     weights = NewArtifact("weights", "/w", "f" * 64, 2**40)
     reports = [Report(1, {"loss": 99.0}, NOW), Report(2, {"loss": 2.0}, NOW), Report(2, {"loss": 98.0}, NOW)]
     driver.ledger.finish([result(trial_id, artifacts=[weights], reports=reports, node="n1")])
@@ -252,7 +252,7 @@ def test_a_terminal_state_never_changes(driver: Driver, catalog: Catalog, state:
     for late in (
         lambda: driver.ledger.finish([result(other), result(trial_id)]),
         lambda: driver.ledger.fail(trial_id, "lost", {}, "", retry=True),
-        lambda: driver.ledger.report(trial_id, [Report(7, {}, NOW)]),
+        lambda: driver.ledger.report([(trial_id, Report(7, {}, NOW))]),
         lambda: driver.ledger.interrupt([trial_id], ""),
         lambda: driver.ledger.cancel([other, trial_id], ""),
         lambda: driver.ledger.reconsider([trial_id], None),
@@ -323,14 +323,14 @@ def test_values_that_are_no_numbers_dont_get_in(driver: Driver) -> None:
     with pytest.raises(CatalogError, match="can't keep a value"):
         driver.ledger.finish([result(trial_id, accuracy=float("nan"))])
     with pytest.raises(CatalogError, match="no zone"):
-        driver.ledger.report(trial_id, [Report(1, {}, NOW.replace(tzinfo=None))])
+        driver.ledger.report([(trial_id, Report(1, {}, NOW.replace(tzinfo=None)))])
     assert driver.trial(trial_id).state == "running"
 
 
 def test_times_are_utc_whatever_came_in(driver: Driver, catalog: Catalog) -> None:
     trial_id = driver.launch(0)
     abroad = NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))
-    driver.ledger.report(trial_id, [Report(1, {}, abroad)])
+    driver.ledger.report([(trial_id, Report(1, {}, abroad))])
     [report] = catalog.reports(trial_id)
     assert report.at == NOW
     assert report.at.tzinfo is UTC
