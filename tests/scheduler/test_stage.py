@@ -16,8 +16,9 @@ from orchestrate.core import Candidate, Job, Observation, Sampler, SpaceExhauste
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.stage import StageRun, Taken
 from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.check import check
 from orchestrate.storage.ledger import JobDraft, Ledger, RecallPolicy
-from tests.scheduler.conftest import job_data
+from tests.scheduler.conftest import PARTS, job_data
 
 
 class Recorder(Sampler):
@@ -168,6 +169,58 @@ def test_a_failure_budget_stops_the_stage(tmp_path: Path) -> None:
     assert run.broken
     assert "retry.budget: 2" in run.reason
     assert len(ledger.catalog.trials(ledger.job_id)) == 3
+
+
+def test_failures_that_are_all_alike_pause_the_stage_and_a_resume_goes_on(tmp_path: Path) -> None:
+    data = job_data("counted {folder: x}", 12, space="Three", retry={"identical": 4, "failed": 1})
+    run, ledger, _ = open_stage(tmp_path, data, Recorder(letters("abcabcabcabc")))
+    drive(run, 1, 0, fail=1.0)
+    assert run.paused
+    assert not run.broken
+    assert "4 attempts in a row failed with the same ValueError (ValueError: no)" in run.reason
+    assert "resume" in run.reason
+    rows = ledger.catalog.trials(ledger.job_id)
+    assert [row.state for row in rows] == ["failed", "failed"]  # two attempts each
+    resumed = _resumed(run, Recorder(letters("abcabcabcabc")))
+    drive(resumed, 1, 0)
+    rows = ledger.catalog.trials(ledger.job_id)
+    assert [row.state for row in rows] == ["failed"] * 2 + ["finished"] * 10
+
+
+def test_failures_with_results_between_them_dont_pause(tmp_path: Path) -> None:
+    data = job_data("counted {folder: x}", 40, space="Three", retry={"identical": 5})
+    run, ledger, _ = open_stage(tmp_path, data, Recorder(letters("abc" * 14)))
+    drive(run, 1, 3, fail=0.4)
+    assert not run.paused
+    assert len(ledger.catalog.trials(ledger.job_id)) == 40
+
+
+def test_a_candidate_whose_examination_fails_ends_in_the_transaction_that_records_it(tmp_path: Path) -> None:
+    objectives = [{"metric": "loss", "direction": "minimize"}, {"name": f"{PARTS}:Price", "label": "price"}]
+    data = job_data("counted {folder: x}", 3, space="Three", job={"objectives": objectives})
+    sampler = Recorder(letters("abc"))
+    run, ledger, _ = open_stage(tmp_path, data, sampler)
+    assert drive(run, 1, 0) == Counter()  # Price asks for x, which these candidates lack
+    rows = ledger.catalog.trials(ledger.job_id)
+    assert [(row.state, row.attempts) for row in rows] == [("failed", 1)] * 3
+    assert {told.outcome for told in sampler.told.values()} == {"failed"}
+    for row in rows:
+        [attempt] = ledger.catalog.attempts(row.id)
+        assert attempt.error is not None
+        assert "KeyError" in attempt.error["traceback"]
+    assert check(ledger.catalog) == []
+
+
+def _resumed(run: StageRun, sampler: Sampler) -> StageRun:
+    run.interrupt("test")
+    again = StageRun(
+        *(run.stage, run.job, run.stage_id, run.ledger, sampler, run.policy, ThreadPoolExecutor(1)),
+        lambda *_, **__: None,
+        lambda _: {},
+    )
+    sampler.start(run.stage.problem)
+    again.restore()
+    return again
 
 
 def test_a_sampler_that_is_through_ends_the_stage(tmp_path: Path) -> None:

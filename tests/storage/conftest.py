@@ -45,7 +45,9 @@ def draft(name: str = "digits job", stages: tuple[str, ...] = ("search",)) -> Jo
     return JobDraft(name, {"name": name}, f"name: {name}\n", 7, {"host": "here"}, stages)
 
 
-def proposal(number: int, *keys: str, infeasible: str | None = None, **values: float) -> Proposal:
+def proposal(
+    number: int, *keys: str, infeasible: str | None = None, after: int | None = None, **values: float
+) -> Proposal:
     return Proposal(
         number=number,
         candidate=Candidate({"x": number, "kind": "a"}),
@@ -54,6 +56,7 @@ def proposal(number: int, *keys: str, infeasible: str | None = None, **values: f
         values=values,
         timings={"propose": 0.25},
         infeasible=infeasible,
+        after=after,
     )
 
 
