@@ -26,7 +26,7 @@ def known_dead(owner: str | None) -> bool:
     try:
         place, started, namespace = (owner or "").split(" ")
         pid = int(place.rsplit(":", 1)[1])
-    except ValueError:
+    except (ValueError, IndexError):
         return False
     return bool(namespace) and namespace == _namespace() and _started(pid) != started
 

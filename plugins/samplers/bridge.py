@@ -98,6 +98,8 @@ class OptunaSampler(Sampler[OptionsT]):
                 self._study.sampler = RandomSampler(seed=0)
             self._study.enqueue_trial(fixed)
             trial = self._study.ask()
+            if self.restore == "re-ask":
+                _ = trial.relative_params  # the sampler draws, and marks the trial as one of a generation's
             self._trials[number] = trial
             self.problem.space.generate(partial(self._suggest, trial))
 

@@ -45,9 +45,7 @@ def run(
 
     With `die_after`, the driver dies once so many reports are recorded, before it acts on the last one.
     """
-    last: dict[int, int] = {}
-    for trial, step, _ in heard:
-        last[trial] = step
+    last = {trial: step for trial, step, _ in heard}
     ends: list[tuple[int, int]] = []
     for trial, row in enumerate(table):
         launch: Any = Launch(f"launch-{trial}-{len(heard)}")

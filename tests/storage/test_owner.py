@@ -15,9 +15,8 @@ from tests.storage.conftest import draft
 
 def another_process() -> str:
     code = "from orchestrate.storage.owner import this_process; print(this_process())"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_who_lives_and_who_is_dead() -> None:
