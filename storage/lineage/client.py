@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ...core.crash import crash_points
 from ...core.errors import OrchestrateError
 from ..artifacts import safe_name
+from .patience import again, patient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,9 +128,10 @@ class Recorder:
         quieten()
         from mlflow import MlflowClient
 
-        self.client: MlflowClient = crash_points(
-            MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri), "mlflow"
-        )
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self.client: MlflowClient = patient(crash_points(client, "mlflow"), passing)
+        self.doubtful = False
+        """Whether a run was created that seemed not to be: it may be there twice until the next index."""
         self.experiment_id = ""
         self.runs: dict[str, str] = {}
         """Run ids by entity."""
@@ -168,6 +170,7 @@ class Recorder:
         Of two runs for one entity (a request that timed out, and arrived all the same) the later is
         deleted.
         """
+        self.doubtful = False
         seen: dict[str, list[tuple[bool, int, str]]] = {}
         for run in self._runs_of(job_id):
             entity = run.data.tags.get(ENTITY)
@@ -210,16 +213,23 @@ class Recorder:
         """
         known = self.runs.get(entity)
         if known is None:
-            made = self.client.create_run(
-                self.experiment_id,
-                start_time=start,
-                tags={safe_key(k): clip(v, LONGEST_TAG) for k, v in tags.items()} | {ENTITY: entity},
-                run_name=name,
-            )
-            known = self.runs[entity] = made.info.run_id
+            told = {safe_key(k): clip(v, LONGEST_TAG) for k, v in tags.items()} | {ENTITY: entity}
+            known = self.runs[entity] = again(lambda: self._make_run(entity, name, start, told), passing)
         elif known in self._deleted:
             raise DeletedError(f"the run of {entity} was deleted in MLflow")
         return known
+
+    def _make_run(self, entity: str, name: str, start: int, tags: Mapping[str, str]) -> str:
+        if self.doubtful:  # the request may have arrived although it failed
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.`{ENTITY}` = '{entity}'", order_by=["attributes.start_time ASC"]
+            )
+            if found:
+                return found[0].info.run_id
+        before, self.doubtful = self.doubtful, True
+        made = self.client.create_run(self.experiment_id, start_time=start, tags=dict(tags), run_name=name)
+        self.doubtful = before
+        return made.info.run_id
 
     def log(
         self,
@@ -304,6 +314,9 @@ class Recorder:
 
     def log_model(self, run_id: str, network: NetworkFiles) -> str:
         """A network as a logged model and an output of the run, made unless there is one. Its id."""
+        return again(lambda: self._log_model(run_id, network), passing)
+
+    def _log_model(self, run_id: str, network: NetworkFiles) -> str:
         from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
         from .network import write_description
@@ -360,6 +373,9 @@ class Recorder:
         """A version of the registered model `name` for a logged model, made unless there is one; `alias`
         then points at it. Returns the version.
         """
+        return again(lambda: self._register(name, model_id, alias), passing)
+
+    def _register(self, name: str, model_id: str, alias: str | None) -> str:
         try:
             self.client.create_registered_model(name)
         except Exception as error:
@@ -423,6 +439,11 @@ def classified(error: Exception) -> OrchestrateError | None:
     if isinstance(error, OSError | SQLAlchemyError):
         return UnreachableError(first)
     return None
+
+
+def passing(error: Exception) -> bool:
+    """Whether the same request may succeed a moment later."""
+    return isinstance(classified(error), UnreachableError)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

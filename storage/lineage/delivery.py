@@ -150,6 +150,8 @@ class Delivery:
                     if self._failed:
                         self._mirror.recheck()
                 self._deliver(self._mirror, rows)
+            if self._mirror is not None and self._mirror.doubtful:
+                self._mirror.recheck()
         except Exception as error:
             told = classified(error)
             if told is None:

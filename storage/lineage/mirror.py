@@ -71,6 +71,11 @@ class Mirror:
         taken, self._unsaved = self._unsaved, {}
         return taken
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether a run may be there twice, since its creation seemed to fail."""
+        return self._recorder.doubtful
+
     def recheck(self) -> None:
         """Look for runs that were made twice: after a creation that seemed to fail."""
         self._recorder.load_index(self._job.id)

@@ -10,12 +10,12 @@ from mlflow.tracking import MlflowClient
 SAME = ("orchestrate.state", "orchestrate.seed", "orchestrate.digest")
 
 
-def tree(store: str, job_id: str) -> dict[str, Any]:
+def tree(store: str, job_id: str, server: str | None = None) -> dict[str, Any]:
     """Runs by their path, with status, params, points of metrics, artifacts and lasting tags.
 
-    A run that is there twice, or a point logged twice, shows.
+    A run that is there twice, or a point logged twice, shows. Files that a server keeps, it lists.
     """
-    client = MlflowClient(store)
+    client, files = MlflowClient(store), MlflowClient(server or store)
     found: list[Any] = []
     for experiment in client.search_experiments():
         found += client.search_runs(
@@ -40,7 +40,7 @@ def tree(store: str, job_id: str) -> dict[str, Any]:
                 for name in run.data.metrics
                 if not name.startswith(("time", "seconds", "progress", "cost"))
             },
-            "artifacts": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+            "artifacts": sorted(item.path for item in files.list_artifacts(run.info.run_id)),
             "tags": {name: run.data.tags.get(name) for name in SAME},
         }
         for run in found
