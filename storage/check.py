@@ -57,6 +57,7 @@ def check(catalog: Catalog, store: ArtifactStore | None = None) -> list[Finding]
         findings = [
             *_database(session),
             *_states(session),
+            *_numbers(session),
             *_times(session),
             *_candidates(session),
             *_events(session),
@@ -104,6 +105,13 @@ def _states(session: Session) -> Iterator[Finding]:
     )
     for ident, name in session.execute(open_stages):
         yield Finding(f"job {ident}", f"is finished, but its stage {name!r} isn't")
+
+
+def _numbers(session: Session) -> Iterator[Finding]:
+    query = select(TrialRow.stage_id, func.count(), func.max(TrialRow.number)).group_by(TrialRow.stage_id)
+    for ident, count, last in session.execute(query):
+        if last != count - 1:
+            yield Finding(f"stage {ident}", f"has {count} trials, but numbers up to {last}: some are lost")
 
 
 def _times(session: Session) -> Iterator[Finding]:

@@ -127,8 +127,8 @@ def ray_cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    with embedded_postgres() as folder:
-        yield folder
+    with embedded_postgres() as server:
+        yield server.folder
 
 
 _database_number = count(1)

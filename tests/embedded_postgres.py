@@ -36,47 +36,58 @@ def _copied(bin_path: Path, target: Path) -> Path:
     return installation / bin_path.name
 
 
-@contextmanager
-def embedded_postgres() -> Iterator[str]:
-    """Runs a server without fsync on a Unix socket; gives the folder of the socket.
+class Server:
+    """A server without fsync on a Unix socket in `folder`, which may be stopped and started again."""
 
-    The superuser is `postgres`, without a password: the folder is closed to other users.
-    """
-    # Not pytest's tmp_path: a socket's path has at most 107 characters, and `nobody` can't enter.
-    root = Path(tempfile.mkdtemp(prefix="orchestrate-pg-"))
-    bin_path = _binaries()
-    user: str | None = None
-    if os.geteuid() == 0:
-        user = "nobody"
-        bin_path = _copied(bin_path, root / "wheel")
-        shutil.chown(root, user)
-    data, log = root / "data", root / "log"
+    def __init__(self, root: Path) -> None:
+        self.folder = str(root)
+        self._root, self._data, self._log = root, root / "data", root / "log"
+        self._binaries = _binaries()
+        self._user: str | None = None
+        if os.geteuid() == 0:
+            self._user = "nobody"
+            self._binaries = _copied(self._binaries, root / "wheel")
+            shutil.chown(root, self._user)
+        self._run("initdb", ["--auth=trust", "--no-locale", "--encoding=UTF8", "--username=postgres"])
 
-    def run(command: str, arguments: Sequence[str]) -> None:
+    def start(self) -> None:
+        options = f"-h '' -k {self.folder} -F -c max_connections=200"
+        self._run("pg_ctl", ["-w", "-l", str(self._log), "-o", options, "start"])
+
+    def stop(self) -> None:
+        """At once, as after a power cut: it recovers when it starts again."""
+        self._run("pg_ctl", ["-w", "-m", "immediate", "stop"])
+
+    def _run(self, command: str, arguments: Sequence[str]) -> None:
         # Into a file: the server inherits the streams, and would keep a pipe open for ever.
-        with (root / f"{command}.out").open("w+") as out:
+        with (self._root / f"{command}.out").open("w+") as out:
             done = subprocess.run(
-                [str(bin_path / command), "-D", str(data), *arguments],
+                [str(self._binaries / command), "-D", str(self._data), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                cwd=root,
-                user=user,
-                extra_groups=None if user is None else [],
+                cwd=self._root,
+                user=self._user,
+                extra_groups=None if self._user is None else [],
                 check=False,
             )
             if done.returncode:
                 out.seek(0)
-                server = log.read_text() if log.exists() else ""
+                server = self._log.read_text() if self._log.exists() else ""
                 raise RuntimeError(f"{command} failed:\n{out.read()}\n{server}")
 
+
+@contextmanager
+def embedded_postgres() -> Iterator[Server]:
+    """Runs a server. The superuser is `postgres`, without a password: the folder is closed to other users."""
+    # Not pytest's tmp_path: a socket's path has at most 107 characters, and `nobody` can't enter.
+    root = Path(tempfile.mkdtemp(prefix="orchestrate-pg-"))
     try:
-        run("initdb", ["--auth=trust", "--no-locale", "--encoding=UTF8", "--username=postgres"])
-        options = f"-h '' -k {root} -F -c max_connections=200"
-        run("pg_ctl", ["-w", "-l", str(log), "-o", options, "start"])
+        server = Server(root)
+        server.start()
         try:
-            yield str(root)
+            yield server
         finally:
-            run("pg_ctl", ["-w", "-m", "immediate", "stop"])
+            server.stop()
     finally:
         shutil.rmtree(root, ignore_errors=True)

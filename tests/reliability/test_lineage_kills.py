@@ -1,0 +1,70 @@
+"""`kill -9` of the delivery behind each of its requests: the next one completes the record, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrate.core.crash import VARIABLE
+from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.lineage import sync
+from tests.reliability.conftest import FULL
+from tests.reliability.drivers import KILLED, ended
+from tests.reliability.tree import tree
+from tests.storage.finished_job import write_all
+
+pytestmark = pytest.mark.timeout(7200 if FULL else 600)
+
+
+def _deliver(catalog: str, store: str, crash: str) -> None:
+    os.environ[VARIABLE] = crash
+    with Catalog.open(catalog) as opened:
+        result = sync(opened, store)
+    os._exit(bool(result.remaining))
+
+
+def deliver(folder: Path, crash: str = "list:0:/dev/null") -> int | None:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "torch", "orchestrate.storage.lineage.delivery", "mlflow"])
+    process: Any = context.Process(
+        target=_deliver, args=(str(folder / "catalog.db"), store_of(folder), crash)
+    )
+    process.start()
+    return ended(process, 300)
+
+
+def store_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def test_the_record_is_complete_wherever_its_delivery_was_killed(
+    tmp_path: Path, chance: random.Random
+) -> None:
+    template = tmp_path / "template"
+    template.mkdir()
+    with Catalog.open(str(template / "catalog.db")) as catalog:
+        job_id = write_all(catalog, template).job_id
+    tree(store_of(template), job_id)  # makes the empty store, once
+
+    whole = shutil.copytree(template, tmp_path / "whole")
+    assert deliver(whole, f"list:0:{tmp_path / 'points'}") == 0
+    wanted = tree(store_of(whole), job_id)
+    assert len(wanted) > 20
+    passed = Counter((tmp_path / "points").read_text(encoding="utf-8").split())
+    every = [(name, number) for name in ("mlflow", "commit") for number in range(1, passed[name] + 1)]
+    assert len(every) > 50
+    chosen = every if FULL else [("commit", 1), *chance.sample(every, 3)]
+    print(f"{len(chosen)} of {len(every)} points: {chosen}")
+    for name, number in chosen:
+        folder = shutil.copytree(template, tmp_path / f"{name}-{number}")
+        assert deliver(folder, f"{name}:{number}:{folder / 'died'}") == KILLED
+        assert deliver(folder) == 0
+        assert tree(store_of(folder), job_id) == wanted, (name, number)
+        shutil.rmtree(folder)
