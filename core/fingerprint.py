@@ -49,6 +49,10 @@ class Print:
     token: str | None = None
 
 
+NO_PRINT = Print(())
+"""Of a candidate that can't be fingerprinted."""
+
+
 class Fingerprint(Plugin[OptionsT]):
     """Computes a candidate's print; what is done with it (claims, look-ups, audit) is the catalog's.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
@@ -481,7 +481,8 @@ def _known_early(stage: Stage, index: int) -> bool:
 def _start(stage: Stage) -> None:
     """Let a throw-away sampler see the problem, since it may refuse it."""
     assert stage.sampler is not None
-    type(stage.sampler)(stage.sampler.options).start(stage.problem)
+    key = Candidate.digest.func if stage.fingerprint else None  # it only asks whether there is one
+    type(stage.sampler)(stage.sampler.options).start(replace(stage.problem, key=key))
 
 
 def _bare(spec: PluginSpec) -> PluginSpec:

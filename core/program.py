@@ -118,6 +118,18 @@ class Program(Plugin[OptionsT]):
     needs_network: ClassVar[bool] = False
     """Whether it builds the candidate's network, so that the space must have one."""
 
+    unshared: ClassVar[frozenset[str]] = frozenset()
+    """Metrics in which candidates that compute the same function may differ (latency, parameters,
+    FLOPs): recall lets only an equal candidate take them over."""
+
+    @property
+    def fidelity(self) -> tuple[str, int] | None:
+        """The option that sets the number of steps, and that number, where the first steps of a longer
+        run are a shorter run: recall then answers a short run from a long one's report. None, the
+        default, where they differ, as with a learning rate that falls towards the last step.
+        """
+        return None
+
     @abstractmethod
     def run(self, trial: TrialContext) -> Evaluation:
         """Run one trial. Any exception fails the trial, with its traceback recorded."""

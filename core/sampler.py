@@ -36,6 +36,9 @@ class SearchProblem:
     exact: Mapping[str, Callable[[Candidate], float]] = field(
         default_factory=dict[str, Callable[[Candidate], float]]
     )
+    key: Callable[[Candidate], str] | None = None
+    """Names a candidate so that those known to compute the same have one name; None where the stage
+    doesn't recall. Takes milliseconds for a candidate not seen before."""
 
     @property
     def optimised(self) -> tuple[Goal, ...]:

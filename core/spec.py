@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -110,13 +111,75 @@ class WorkerSpec(Section):
 
 
 class RecallSpec(PluginSpec):
-    """Recall: which fingerprint makes two candidates share a result, and how far the memory reaches."""
+    """Recall: which fingerprint makes two candidates share a result, how far the memory reaches, and how
+    long it lasts.
+    """
 
     name: str = Field(min_length=1, description="Fingerprint plugin.")
     scope: Literal["catalog", "job"] = Field(
         default="catalog",
         description="Whose results may be recalled: any job's in the catalog, or this job's.",
     )
+    evaluations: PositiveInt = Field(
+        default=1,
+        description="Evaluations of a class before it is answered. The answer is their mean, which a "
+        "lucky draw moves less.",
+    )
+    standard_error: PositiveFloat | None = Field(
+        default=None,
+        description="Be content with fewer evaluations, two at least, once the first objective's mean has "
+        "this standard error.",
+    )
+    forget_every: int | None = Field(
+        default=None,
+        ge=2,
+        description="Forget a class at its k-th use, training included: a lucky draw lives no longer.",
+    )
+    forget_probability: float = Field(
+        default=0.0, ge=0, lt=1, description="Forget a class after a hit with this probability."
+    )
+    max_classes: PositiveInt | None = Field(
+        default=None, description="Remember so many classes; the least recently used are forgotten."
+    )
+    ttl: Duration | None = Field(default=None, description="Serve no result older than this, like 30d.")
+    failures: Duration | None = Field(
+        default=86400.0,
+        description="Refuse, for so long, candidates of a class that failed by its own code; null: run them. "
+        "Lost trials, and errors such as running out of memory, never count.",
+    )
+    audit: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of hits that are trained all the same, to see how often a merge is wrong; classes "
+        "found wrong are put in quarantine.",
+    )
+    audit_tolerance: NonNegativeFloat | None = Field(
+        default=None,
+        description="Difference in the first objective beyond which an audited merge is wrong; by default "
+        "three robust standard deviations of the audits' own.",
+    )
+    window: PositiveInt | None = Field(
+        default=100,
+        description="Stop hashing, and go on with equal candidates alone, when over so many trials it cost "
+        "more time than it saved; null: never.",
+    )
+    max_hits: PositiveInt | None = Field(
+        default=1000,
+        description="End the stage when so many candidates in a row were answered without a training: the "
+        "sampler has nothing new.",
+    )
+    confirm: NonNegativeInt = Field(
+        default=1,
+        description="Best candidates that are trained once more at the end, with another seed and without "
+        "recall, so that the result reported is no lucky draw.",
+    )
+
+    @model_validator(mode="after")
+    def _several(self) -> RecallSpec:
+        if self.standard_error is not None and self.evaluations < 3:
+            raise ValueError("`standard_error` shortens `evaluations`, which must be 3 or more then")
+        return self
 
 
 class TakeSpec(Section):
@@ -178,6 +241,9 @@ class StageSpec(Section):
     trials: PositiveInt | None = Field(
         default=None, description="Candidates to evaluate, recalled ones included."
     )
+    trainings: PositiveInt | None = Field(
+        default=None, description="Candidates to run: those answered by recall don't count."
+    )
     time_budget: Duration | None = Field(
         default=None, description="Seconds, or like 10m: no trial starts after."
     )
@@ -202,10 +268,12 @@ class StageSpec(Section):
     def _consistent(self) -> StageSpec:
         if self.sampler and self.take:
             raise ValueError("give `sampler` or `take`, not both")
-        if self.sampler and self.trials is None and self.time_budget is None:
-            raise ValueError("a stage with a sampler needs `trials` or `time_budget`, or it would never end")
-        if not self.sampler and self.trials is not None:
-            raise ValueError("`trials` needs a `sampler` to propose them")
+        if self.sampler and self.trials is None and self.trainings is None and self.time_budget is None:
+            raise ValueError(
+                "a stage with a sampler needs `trials`, `trainings` or `time_budget`, or it would never end"
+            )
+        if not self.sampler and (self.trials is not None or self.trainings is not None):
+            raise ValueError("`trials` and `trainings` need a `sampler` to propose them")
         if self.recall and not self.sampler:
             raise ValueError("`recall` needs a `sampler`: other stages run what they are told to")
         if (self.batch or 1) > 1 and (self.early_stopping or self.workers):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from ..core.crash import crash_point
 from ..core.errors import CatalogError, ClusterError, JobBusyError, OrchestrateError
 from ..core.hookspecs import JobEvent, StageEvent
 from ..core.job import Job, Stage, resolve
-from ..core.objective import MeasuredObjective, ReportedObjective
 from ..core.registry import Registry
 from ..core.sampler import Sampler
 from ..storage.catalog import Catalog
@@ -30,10 +29,11 @@ from ..storage.owner import this_process
 from ..storage.report import write_report
 from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
 from .engine import run_stage
-from .examine import context_digest
+from .examine import Examiner
 from .final import score_on_test
 from .lease import LEASE_SECONDS, Heartbeat
 from .provenance import provenance
+from .recalling import namespace, only_equal, recall_policy
 from .runtime import Remit
 from .selection import best, pareto
 from .settings import Settings
@@ -217,7 +217,13 @@ class _Run:
     def _stage(self, stage: Stage) -> None:
         row = self.stages[stage.spec.name]
         width = concurrency(stage, cluster_capacity())
-        self.ledger.start_stage(row.id, context_digest(stage, self.job) if stage.fingerprint else "")
+        policy: RecallPolicy | None = None
+        if stage.fingerprint is not None:
+            fields = namespace(stage, self.job)
+            policy = recall_policy(stage, fields)
+            self.ledger.open_memory(policy, fields)
+        examiner = Examiner(stage, self.job, hashing=not only_equal(stage))
+        self.ledger.start_stage(row.id, policy.context if policy else "")
         event = StageEvent(
             self.ledger.job_id,
             stage.spec.name,
@@ -232,13 +238,14 @@ class _Run:
             self.job,
             row.id,
             self.ledger,
-            self._sampler(stage),
-            self._policy(stage, row),
+            self._sampler(stage, examiner),
+            policy,
             self._executor,
             self._notify,
             self._artifacts_for(stage),
             event.deadline,
             self._why_stop,
+            examiner,
         )
         run.restore()
         remit = self._remit(stage)
@@ -298,9 +305,10 @@ class _Run:
             limits.append(self._started_at + self.job.spec.time_budget)
         return min(limits, default=None)
 
-    def _sampler(self, stage: Stage) -> Sampler:
+    def _sampler(self, stage: Stage, examiner: Examiner) -> Sampler:
         sampler = stage.sampler or Taken(self._taken(stage))
-        sampler.start(stage.problem)
+        key = examiner.key if stage.fingerprint is not None else None
+        sampler.start(replace(stage.problem, key=key))
         return sampler
 
     def _taken(self, stage: Stage) -> list[Candidate]:
@@ -313,18 +321,6 @@ class _Run:
         if not chosen:
             raise _Ended("failed", f"stage {take.from_!r} has no feasible scored trial to take")
         return [Candidate(row.candidate) for row in chosen]
-
-    def _policy(self, stage: Stage, row: StageRow) -> RecallPolicy | None:
-        if stage.fingerprint is None or stage.spec.recall is None:
-            return None
-        kinds = (ReportedObjective, MeasuredObjective) if stage.fingerprint.exact else (ReportedObjective,)
-        shared = {
-            goal.name
-            for goal, objective in zip(stage.goals, stage.objectives, strict=True)
-            if isinstance(objective, kinds)
-        }
-        context = context_digest(stage, self.job)
-        return RecallPolicy(context, stage.spec.recall.scope, frozenset(shared), stage.completed)
 
     def _remit(self, stage: Stage) -> Remit:
         return Remit(

@@ -18,7 +18,7 @@ from ..core.seeds import generator
 from ..core.space import Choice, Real
 from ..storage.artifacts import ArtifactStore
 from .cluster import Capacity, check_fit, concurrency, workers_of
-from .examine import Examination, examine
+from .examine import Examination, Examiner
 from .provenance import used_plugins
 from .runtime import Remit
 from .trial import Place, TrialOrder, WorkerTrial, describe
@@ -121,7 +121,7 @@ def _stage(stage: Stage, job: Job, capacity: Capacity) -> StagePlan:
 def _rehearse(stage: Stage, job: Job) -> Rehearsal:
     begun = time.perf_counter()
     candidate = stage.space.generate(_uniform(stage)) if stage.sampler else Candidate()
-    examination: Examination = examine(stage, job, candidate)
+    examination: Examination = Examiner(stage, job)(candidate)
     seconds, error = None, ""
     if examination.error is not None:
         error = f"{examination.error['type']}: {examination.error['message']}"

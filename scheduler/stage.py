@@ -30,13 +30,15 @@ from ..storage.ledger import (
     Proposal,
     Recall,
     RecallPolicy,
+    Refuse,
     Report,
     Result,
     Wait,
     reason_of,
 )
 from ..storage.models import TERMINAL_TRIAL_STATES
-from .examine import Examination, examine
+from .account import Account
+from .examine import Examination, Examiner
 from .history import observation, restore_sampler
 from .trial import Json, TrialOrder, compared_value, reported_values
 
@@ -63,6 +65,8 @@ class Ticket:
     after: int = 0
     """How many tells the sampler had heard when it proposed this."""
     holder: int | None = None
+    recall: Recall | None = None
+    """The answer, where only the measured objectives are still to be made."""
     failed: int = 0
     lost: int = 0
     decided_at: float = 0.0
@@ -93,6 +97,7 @@ class StageRun:
         artifacts: Callable[[Candidate], Mapping[str, Mapping[str, tuple[str, str]]]],
         deadline: float | None = None,
         should_stop: Callable[[], str | None] = lambda: None,
+        examiner: Examiner | None = None,
     ) -> None:
         self.stage = stage
         self.job = job
@@ -107,6 +112,8 @@ class StageRun:
         """Whether it ended because it can't go on (failure budget, empty space)."""
         self.paused = False
         """Whether it ended because trials keep failing in the same way: someone should look."""
+        self.examiner = examiner or Examiner(stage, job)
+        self.account = Account(stage)
         self._executor = executor
         self._listener = listener
         self._artifacts = artifacts
@@ -137,7 +144,9 @@ class StageRun:
         rows = self.ledger.catalog.trials(stage_id=self.stage_id)
         self._asked = max((row.number for row in rows), default=-1) + 1
         self._counted = sum(row.state != "infeasible" for row in rows)
-        self._unhappy = sum(row.state in ("failed", "lost") for row in rows)
+        self._unhappy = sum(row.state in ("failed", "lost") and row.attempts > 0 for row in rows)
+        self.account.restore(rows, self.ledger.catalog.hits(self.stage_id))
+        self._weigh_hashing()
         for row in rows:
             if row.state not in TERMINAL_TRIAL_STATES:
                 ticket = Ticket(row.number, Candidate(row.candidate), row.id, row.attempts, dict(row.values))
@@ -229,6 +238,7 @@ class StageRun:
                     Result(
                         *(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings),
                         attempt=ticket.attempt,
+                        steps=last.step if last else None,
                     ),
                 )
             )
@@ -292,6 +302,9 @@ class StageRun:
         if self.deadline is not None and time.time() >= self.deadline:
             self.reason = self.reason or "the time budget is used up"
             return False
+        if why := self.account.why_stop():
+            self.reason = self.reason or why
+            return False
         budget = self.stage.spec.trials
         return budget is None or self._counted < budget
 
@@ -305,6 +318,8 @@ class StageRun:
                 if not self._may_ask() or len(self._parked) > 2 * self.stage.batch + 8:
                     return
                 self._ask_sampler(self.stage.batch - len(self._ready))
+                if not self._examining:
+                    return  # what is undecided may use up the budget of trainings
             wait = EXAMINATION_WAIT
             done: list[tuple[Ticket, Examination]] = []
             while self._examining:
@@ -322,6 +337,8 @@ class StageRun:
     def _ask_sampler(self, wanted: int) -> None:
         budget = self.stage.spec.trials
         room = wanted if budget is None else min(wanted, budget - self._counted)
+        left = self.account.room(len(self._examining) + len(self._parked))
+        room = room if left is None else min(room, left)
         for _ in range(room):
             begun = time.perf_counter()
             try:
@@ -333,20 +350,23 @@ class StageRun:
             ticket = Ticket(self._asked, candidate, timings={"propose": spent}, after=self._told)
             self._asked += 1
             self._counted += 1
-            self._examining.append((ticket, self._executor.submit(examine, self.stage, self.job, candidate)))
+            self._examining.append((ticket, self._executor.submit(self.examiner, candidate)))
 
     def _propose(self, examined: Iterable[tuple[Ticket, Examination]]) -> None:
         pairs = list(examined)
         proposals: list[Proposal] = []
         for ticket, examination in pairs:
             ticket.values = dict(examination.values)
-            ticket.timings["fingerprint"] = examination.seconds
+            ticket.timings["static"] = examination.seconds
+            ticket.timings["fingerprint"] = examination.hash_seconds
+            if examination.infeasible is None:
+                self.account.examined(ticket.number, ticket.candidate.digest, examination.hash_seconds)
             proposals.append(
                 Proposal(
                     number=ticket.number,
                     candidate=ticket.candidate,
                     seed=self.stage.trial_seed(ticket.number),
-                    keys=examination.keys,
+                    print=examination.print,
                     values=ticket.values,
                     timings=ticket.timings,
                     infeasible=examination.infeasible,
@@ -390,6 +410,9 @@ class StageRun:
             self._infeasible_in_a_row = 0
             ticket.attempt = decision.attempt
             ticket.holder = None
+            ticket.recall = decision.recall
+            if decision.recall is None:
+                self.account.launched(ticket.number)
             self._own.add(ticket.trial_id)
             ticket.decided_at = time.time()
             self._ready.append(ticket)
@@ -398,8 +421,9 @@ class StageRun:
             self._parked[ticket.trial_id] = ticket
         elif isinstance(decision, Recall):
             self._infeasible_in_a_row = 0
-            ticket.values = dict(decision.values)
-            self._tell(ticket, "recalled", decision.reason)
+            self._recalled(ticket, decision, decision.values)
+        elif isinstance(decision, Refuse):
+            self._tell(ticket, "failed", decision.reason)
         elif isinstance(decision, Failed):
             self._failed_for_good(ticket, "failed", decision.reason)
             self._note_failure(decision.error)
@@ -423,6 +447,7 @@ class StageRun:
             attempt=ticket.attempt,
             values=ticket.values,
             artifacts=self._artifacts(ticket.candidate),
+            served=None if ticket.recall is None else dict(ticket.recall.metrics),
         )
 
     # Telling --------------------------------------------------------------------------------------
@@ -430,10 +455,12 @@ class StageRun:
     def _result(self, ticket: Ticket, conclusion: Json, node: str) -> Result:
         ticket.values = conclusion["values"]
         ticket.timings["measure"] = conclusion.get("measure_seconds", 0.0)
+        answer = ticket.recall
         return Result(
             trial_id=ticket.trial_id,
-            state="finished",
-            reason="",
+            state="recalled" if answer else "finished",
+            reason=answer.reason if answer else "",
+            recalled_from=answer.source_id if answer else None,
             metrics=conclusion["metrics"],
             values=conclusion["values"],
             timings=ticket.timings,
@@ -451,8 +478,28 @@ class StageRun:
             if ticket.trial_id not in ended:
                 log.warning("trial %d: a result came too late and counts no more", ticket.number)
                 continue
-            ticket.values = dict(result.values)
-            self._tell(ticket, "pruned" if result.state == "pruned" else "finished", result.reason)
+            ticket.values = ended[ticket.trial_id]
+            if ticket.recall is not None and result.state == "recalled":
+                self._recalled(ticket, ticket.recall, ticket.values)
+            else:
+                self._tell(ticket, "pruned" if result.state == "pruned" else "finished", result.reason)
+
+    def _recalled(self, ticket: Ticket, answer: Recall, values: Mapping[str, float]) -> None:
+        ticket.values = dict(values)
+        self.account.answered(ticket.number, answer.tier, answer.seconds)
+        self._tell(ticket, "recalled", answer.reason)
+        self._weigh_hashing()
+
+    def _weigh_hashing(self) -> None:
+        """Go on without functional keys once they cost more than they save."""
+        if self.examiner.hashing and (loss := self.account.loss()) is not None:
+            self.examiner.hashing = False
+            log.warning(
+                "stage %s: hashing took %.3g s over the last trials and saved %.3g s; from here on only "
+                "equal candidates are recalled (`recall: {window: null}` keeps hashing)",
+                self.stage.spec.name,
+                *loss,
+            )
 
     def _failed(self, ticket: Ticket, state: str, error: Mapping[str, Any]) -> None:
         lost = state == "lost"

@@ -28,6 +28,7 @@ from ray import tune
 from ..core.errors import LostError, TrialPruned
 from ..core.job import Job, Stage, stopped_by
 from ..core.parallel import CodedStrategy, CollectiveStrategy
+from ..core.program import Evaluation
 from .runtime import Remit
 from .trial import Json, TrialOrder, WorkerTrial, compared_value, conclude, describe
 from .workers import Ranks, RayWorkerGroup
@@ -145,7 +146,15 @@ class ProgramTrainable(tune.Trainable):
                     "seconds": 0.0,
                 }
             return
-        trials = [self._trial(order, job, stage, group) for order in self._orders]
+        trials: list[WorkerTrial] = []
+        for order in self._orders:
+            trial = self._trial(order, job, stage, group)
+            if order.served is None:
+                trials.append(trial)
+            else:
+                yield conclude(trial, Evaluation(order.served), stage, 0.0)
+        if not trials:
+            return
         if len(trials) == 1:
             yield self._one(trials[0], stage)
             return

@@ -58,6 +58,8 @@ class TrialOrder:
         default_factory=dict[str, Mapping[str, tuple[str, str]]]
     )
     """By earlier stage ("" for the trial's own) and kind: URI and SHA-256."""
+    served: Mapping[str, float] | None = None
+    """Recalled metrics, where only the measured objectives are still to be made."""
 
     def data(self) -> Json:
         """As JSON data."""

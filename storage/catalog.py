@@ -29,6 +29,7 @@ from .models import (
     ArtifactRow,
     AttemptRow,
     EventRow,
+    HitRow,
     JobRow,
     Json,
     OutboxRow,
@@ -211,6 +212,12 @@ class Catalog:
             places.append((heard, kind == "tell", number))
             tells += kind == "tell"
         return [(rows[number][0], rows[number][2]) for _, _, number in sorted(places)]
+
+    def hits(self, stage_id: int) -> dict[int, HitRow]:
+        """What a stage's recalled and audited trials were served, by trial id."""
+        query = select(HitRow).join(TrialRow).where(TrialRow.stage_id == stage_id)
+        with reading(self.engine) as session:
+            return {row.trial_id: row for row in session.scalars(query)}
 
     def artifacts(
         self, job_id: str, *, trial_id: int | None = None, kind: str | None = None

@@ -26,13 +26,14 @@ from .models import (
     ClaimRow,
     EvaluationRow,
     EventRow,
+    HitRow,
     JobRow,
     OutboxRow,
     StageRow,
     TrialRow,
 )
 
-ATTEMPT_STATES = ("running", "finished", "pruned", "failed", "lost", "interrupted", "cancelled")
+ATTEMPT_STATES = ("running", "finished", "recalled", "pruned", "failed", "lost", "interrupted", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -192,22 +193,44 @@ def _recall(session: Session) -> Iterator[Finding]:
     rules: tuple[tuple[ColumnElement[bool], str], ...] = (
         ((TrialRow.state == "recalled") & TrialRow.recalled_from.is_(None), "is recalled from no trial"),
         (
-            (TrialRow.state != "recalled") & TrialRow.recalled_from.is_not(None),
+            TrialRow.state.not_in(("recalled", "failed")) & TrialRow.recalled_from.is_not(None),
             "has a source, but isn't recalled",
         ),
         ((TrialRow.state != "queued") & TrialRow.waits_for.is_not(None), "waits, but isn't queued"),
     )
     yield from _rules(session, rules)
     source = aliased(TrialRow)
-    sources = select(TrialRow.id, source.id, source.state).join(source, source.id == TrialRow.recalled_from)
-    for ident, other, state in session.execute(sources.where(source.state != "finished")):
-        yield Finding(f"trial {ident}", f"is recalled from trial {other}, which is {state}")
-    served = select(EvaluationRow.id, TrialRow.id, TrialRow.state).join(TrialRow)
-    for ident, trial, state in session.execute(served.where(TrialRow.state != "finished")):
-        yield Finding(f"evaluation {ident}", f"comes from trial {trial}, which is {state}")
-    held = select(ClaimRow.key, TrialRow.id, TrialRow.state).join(TrialRow, TrialRow.id == ClaimRow.trial_id)
-    for key, trial, state in session.execute(held.where(_over())):
-        yield Finding(f"claim {key}", f"is held by trial {trial}, which is {state}")
+    sources = select(TrialRow.id, TrialRow.state, source.id, source.state).join(
+        source, source.id == TrialRow.recalled_from
+    )
+    for ident, state, other, theirs in session.execute(sources):
+        if theirs not in (("failed",) if state == "failed" else ("finished", "pruned")):
+            origin = "failed like" if state == "failed" else "recalled from"
+            yield Finding(f"trial {ident}", f"is {origin} trial {other}, which is {theirs}")
+    served = select(EvaluationRow.id, EvaluationRow.status, TrialRow.id, TrialRow.state).join(TrialRow)
+    for ident, status, trial, state in session.execute(served.where(TrialRow.state != EvaluationRow.status)):
+        yield Finding(f"evaluation {ident}", f"comes from trial {trial}, which is {state}, not {status}")
+    held = select(ClaimRow.class_id, TrialRow.id, TrialRow.state).join(
+        TrialRow, TrialRow.id == ClaimRow.trial_id
+    )
+    for class_id, trial, state in session.execute(held.where(_over())):
+        yield Finding(f"claim of class {class_id}", f"is held by trial {trial}, which is {state}")
+    hits = (
+        select(
+            TrialRow.id, TrialRow.state, TrialRow.class_id, HitRow.class_id, HitRow.audited, HitRow.trial_id
+        )
+        .join(HitRow, HitRow.trial_id == TrialRow.id, isouter=True)
+        .where((TrialRow.state == "recalled") | HitRow.trial_id.is_not(None))
+    )
+    for ident, state, own, served_from, audited, *hit in session.execute(hits):
+        if hit == [None]:
+            yield Finding(f"trial {ident}", "is recalled, but nothing says what it was served")
+        elif served_from != own:
+            yield Finding(
+                f"trial {ident}", f"was served from class {served_from}, but belongs to class {own}"
+            )
+        elif state == "finished" and not audited:
+            yield Finding(f"trial {ident}", "was served a result, but has one of its own")
 
 
 def _outbox(session: Session) -> Iterator[Finding]:

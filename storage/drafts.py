@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from ..core.candidate import Candidate
-from ..core.fingerprint import Key
+from ..core.fingerprint import NO_PRINT, Print
 from .artifacts import NewArtifact
 
 
@@ -34,7 +34,7 @@ class Proposal:
     number: int
     candidate: Candidate
     seed: int
-    keys: tuple[Key, ...] = ()
+    print: Print = NO_PRINT
     values: Mapping[str, float] = field(default_factory=dict[str, float])
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     infeasible: str | None = None
@@ -55,10 +55,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Result:
-    """How a launched trial ended: at its end ("finished") or stopped early ("pruned")."""
+    """How a launched trial ended: at its end ("finished"), stopped early ("pruned"), or, where it was
+    launched for measured objectives alone, with another's result ("recalled").
+    """
 
     trial_id: int
-    state: Literal["finished", "pruned"]
+    state: Literal["finished", "pruned", "recalled"]
     reason: str
     metrics: Mapping[str, float]
     values: Mapping[str, float]
@@ -68,3 +70,6 @@ class Result:
     node: str = ""
     attempt: int | None = None
     """Which launch it comes from; None: the one that runs."""
+    recalled_from: int | None = None
+    steps: int | None = None
+    """Last step that it reported, where it was stopped early."""

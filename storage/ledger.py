@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from ..core.errors import CatalogError, StaleLeaseError, near_misses
+from ..core.fingerprint import NO_PRINT, Print
 from . import transitions
 from .artifacts import NewArtifact
 from .drafts import JobDraft, Proposal, Report, Result
@@ -32,7 +33,19 @@ from .models import (
     table_of,
 )
 from .owner import shown
-from .recall import Decision, Failed, Infeasible, Launch, Question, Recall, RecallPolicy, Wait, decide
+from .recall import (
+    Decision,
+    Failed,
+    Infeasible,
+    Launch,
+    Question,
+    Recall,
+    RecallPolicy,
+    Refuse,
+    Wait,
+    decide,
+    open_memory,
+)
 from .transitions import Ending, Trial
 
 if TYPE_CHECKING:
@@ -48,6 +61,7 @@ __all__ = [
     "Proposal",
     "Recall",
     "RecallPolicy",
+    "Refuse",
     "Report",
     "Result",
     "Wait",
@@ -89,6 +103,7 @@ class Ledger:
         self.token = token
         self._ttl = ttl
         self._contexts: dict[int, str] = {}
+        self._policies: dict[int, RecallPolicy | None] = {}  # as stages decided by last
 
     # Lease ----------------------------------------------------------------------------------------
 
@@ -167,6 +182,12 @@ class Ledger:
             )
             transitions.notify(connection, self.job_id, "stage_ended", [(stage_id, None)])
 
+    @_patient
+    def open_memory(self, recall: RecallPolicy, fields: Mapping[str, Any]) -> None:
+        """Make recall's memory known, with the fields that its context is a digest of."""
+        with self._writing() as connection:
+            open_memory(connection, recall, self.job_id, fields)
+
     # Asking ---------------------------------------------------------------------------------------
 
     @_patient
@@ -196,7 +217,8 @@ class Ledger:
                     refused[trial.id] = Failed(trial.id, reason_of(proposal.error), proposal.error)
                 elif proposal.infeasible is not None:
                     refused[trial.id] = Infeasible(trial.id, proposal.infeasible)
-            return self._settle(connection, trials, recall, refused)
+            prints = {trial.id: proposal.print for trial, proposal in zip(trials, proposals, strict=True)}
+            return self._settle(connection, trials, recall, refused, prints)
 
     @_patient
     def reconsider(self, trial_ids: Sequence[int], recall: RecallPolicy | None) -> list[Decision]:
@@ -205,7 +227,7 @@ class Ledger:
             return []
         with self._writing() as connection:
             trials = transitions.find(connection, self.job_id, trial_ids, ("queued",))
-            return self._settle(connection, trials, recall, {})
+            return self._settle(connection, trials, recall, {}, {})
 
     def _settle(
         self,
@@ -213,9 +235,16 @@ class Ledger:
         trials: Sequence[Trial],
         recall: RecallPolicy | None,
         refused: Mapping[int, Infeasible | Failed],
+        prints: Mapping[int, Print],
     ) -> list[Decision]:
+        self._policies.update((trial.stage_id, recall) for trial in trials)
         questions = [
-            Question(trial.id, trial.attempts + 1, trial.keys, trial.values)
+            Question(
+                *(trial.id, trial.attempts + 1, prints.get(trial.id, NO_PRINT), trial.values),
+                *(trial.digest, trial.seed, trial.known),
+                hash_seconds=float(trial.timings.get("fingerprint", 0.0)),
+                waited=trial.waited,
+            )
             for trial in trials
             if trial.id not in refused
         ]
@@ -236,7 +265,7 @@ class Ledger:
         endings = [
             _answered(trial, decision)
             for trial, decision in pairs
-            if isinstance(decision, Recall | Infeasible | Failed)
+            if isinstance(decision, Recall | Infeasible | Refuse | Failed)
         ]
         transitions.end(connection, self.job_id, endings)
         return decisions
@@ -255,7 +284,7 @@ class Ledger:
             transitions.find(connection, self.job_id, ids, ACTIVE_TRIAL_STATES)
             transitions.report(connection, reports)
 
-    def finish(self, results: Sequence[Result]) -> set[int]:
+    def finish(self, results: Sequence[Result]) -> dict[int, dict[str, float]]:
         """Record how running trials ended, with their files, and let others recall the finished ones.
 
         A result of an attempt that counts no more, because its trial is over, waits again, or runs elsewhere,
@@ -263,13 +292,14 @@ class Ledger:
         job.
 
         Returns:
-            Ids of the trials that ended by it; the others' results were late.
+            The values that each trial which ended by it counts with, by trial id: means, where recall takes
+            several evaluations of a class. The others' results were late.
 
         Raises:
             CatalogError: one without an `attempt` is of a trial that doesn't run. Nothing is written then.
         """
         try:
-            return self._finish(results) if results else set()
+            return self._finish(results) if results else {}
         except StaleLeaseError:
             with suppress(CatalogError), writing(self.catalog.engine) as session:
                 late = [result for result in results if result.attempt is not None]
@@ -277,7 +307,7 @@ class Ledger:
             raise
 
     @_patient
-    def _finish(self, results: Sequence[Result]) -> set[int]:
+    def _finish(self, results: Sequence[Result]) -> dict[int, dict[str, float]]:
         with self._writing() as connection:
             found = transitions.find(connection, self.job_id, [result.trial_id for result in results])
             late = [
@@ -297,7 +327,7 @@ class Ledger:
                 self.job_id,
                 ((result.trial_id, made) for result in results for made in result.artifacts),
             )
-            transitions.end(
+            return transitions.end(
                 connection,
                 self.job_id,
                 [
@@ -308,18 +338,21 @@ class Ledger:
                         result.metrics,
                         {**trial.values, **result.values},
                         result.timings,
+                        result.recalled_from,
                         node=result.node,
+                        steps=result.steps,
                     )
                     for trial, result in zip(trials, results, strict=True)
                 ],
+                self._policy(trials),
             )
-            return {result.trial_id for result in results}
 
     @_patient
     def fail(self, trial_id: int, state: str, error: Mapping[str, Any], reason: str, *, retry: bool) -> None:
         """End a running trial's attempt as "failed" (the user's code) or "lost" (the infrastructure).
 
-        With `retry` the trial is queued again and keeps its claim; without, it is over.
+        With `retry` the trial is queued again and keeps its claim; without, it is over, and a failure
+        that lies in the candidate answers for those of its class.
         """
         _known_state("failed attempt", state, ("failed", "lost"))
         with self._writing() as connection:
@@ -328,7 +361,8 @@ class Ledger:
                 why = f"attempt {trials[0].attempts} {state}: {reason}"
                 transitions.requeue(connection, trials, state, why, error)
             else:
-                transitions.end(connection, self.job_id, [Ending(trials[0], state, reason, error=error)])
+                ending = Ending(trials[0], state, reason, error=error)
+                transitions.end(connection, self.job_id, [ending], self._policy(trials))
 
     @_patient
     def interrupt(self, trial_ids: Sequence[int], reason: str) -> None:
@@ -355,6 +389,22 @@ class Ledger:
             )
             if connection.execute(scored).rowcount:
                 transitions.notify(connection, self.job_id, "trial_tested", [(trial.stage_id, trial_id)])
+
+    @_patient
+    def confirmed(
+        self, trial_id: int, values: Mapping[str, float], artifacts: Sequence[NewArtifact] = ()
+    ) -> None:
+        """Record what one more training of a chosen trial gave. The first one counts."""
+        with self._writing() as connection:
+            [trial] = transitions.find(connection, self.job_id, [trial_id], ("finished", "recalled"))
+            again = (
+                update(_TRIALS)
+                .where(_TRIALS.c.id == trial_id, _TRIALS.c.confirmed.is_(None))
+                .values(confirmed=dict(values))
+            )
+            if connection.execute(again).rowcount:
+                transitions.keep(connection, self.job_id, ((trial_id, made) for made in artifacts))
+                transitions.notify(connection, self.job_id, "trial_confirmed", [(trial.stage_id, trial_id)])
 
     @_patient
     def add_artifacts(self, artifacts: Sequence[NewArtifact]) -> None:
@@ -387,6 +437,9 @@ class Ledger:
 
     def _running(self, connection: Connection, trial_ids: Sequence[int]) -> list[Trial]:
         return transitions.find(connection, self.job_id, trial_ids, ("running",))
+
+    def _policy(self, trials: Sequence[Trial]) -> RecallPolicy | None:
+        return next((self._policies.get(trial.stage_id) for trial in trials), None)
 
     def _job(self) -> Any:
         return update(_JOBS).where(_JOBS.c.id == self.job_id)
@@ -421,7 +474,7 @@ def _insert(
             "seed": proposal.seed,
             "metrics": {},
             "values": dict(proposal.values),
-            "keys": [[key.tier, key.digest] for key in proposal.keys],
+            "keys": [[key.tier, key.digest] for key in proposal.print.keys],
             "timings": dict(proposal.timings),
             "created_at": now,
         }
@@ -437,9 +490,11 @@ def _insert(
             proposal.number,
             "queued",
             0,
-            proposal.keys,
+            None,
             dict(proposal.values),
             dict(proposal.timings),
+            proposal.seed,
+            proposal.candidate.digest,
         )
         for proposal in proposals
     ]
@@ -456,9 +511,11 @@ def reason_of(error: Mapping[str, Any]) -> str:
     return lines[0][:500]
 
 
-def _answered(trial: Trial, decision: Recall | Infeasible | Failed) -> Ending:
+def _answered(trial: Trial, decision: Recall | Infeasible | Refuse | Failed) -> Ending:
     if isinstance(decision, Infeasible):
         return Ending(trial, "infeasible", decision.reason)
+    if isinstance(decision, Refuse):
+        return Ending(trial, "failed", decision.reason, recalled_from=decision.source_id)
     if isinstance(decision, Failed):
         began = replace(trial, state="running", attempts=trial.attempts + 1)
         return Ending(began, "failed", decision.reason, error=decision.error)

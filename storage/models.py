@@ -158,13 +158,20 @@ class TrialRow(Base):
     """The objectives' values by goal name: static ones from the start, the others at the end."""
     test: Mapped[Json | None]
     """Scores on the test split, for chosen candidates."""
+    confirmed: Mapped[Json | None]
+    """The objectives' values of one more training with another seed, for chosen candidates of a search
+    that recalls."""
     keys: Mapped[list[Any]]
     """The print's keys, as [tier, digest] pairs."""
+    class_id: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "classes.id"), index=True)
+    """The class of recall that it belongs to."""
+    tier: Mapped[str | None] = mapped_column(String(16))
+    """Tier of the key by which it was found to belong there; of a class's founder, its cheapest."""
     recalled_from: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "trials.id"))
     waits_for: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "trials.id"))
     """While queued: the trial, of this job or another, whose result it will share."""
     timings: Mapped[Json]
-    """Seconds: propose, fingerprint, launch, run, record."""
+    """Seconds: propose, static, fingerprint, launch, run, measure."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -180,7 +187,8 @@ class AttemptRow(Base):
     trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id))
     number: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
-    """running, finished, pruned, failed, lost, interrupted or cancelled."""
+    """running, finished, recalled (only the measured objectives were made), pruned, failed, lost,
+    interrupted or cancelled."""
     error: Mapped[Json | None]
     """type, message, traceback, frame (file:line of the innermost user frame)."""
     node: Mapped[str] = mapped_column(String(200), default="")
@@ -232,35 +240,131 @@ class ArtifactRow(Base):
     created_at: Mapped[datetime]
 
 
-class EvaluationRow(Base):
-    """A result that recall may serve: one row for each key of each evaluated candidate."""
+class NamespaceRow(Base):
+    """One memory of recall: what all prints in it share."""
 
-    __tablename__ = PREFIX + "evaluations"
-    __table_args__ = (Index(None, "context", "key"),)
+    __tablename__ = PREFIX + "namespaces"
+
+    memory: Mapped[str] = mapped_column(String(32), primary_key=True)
+    """The recall context, or its digest with the job's id where recall keeps to the job."""
+    context: Mapped[str] = mapped_column(String(32), index=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey(JobRow.id))
+    """The job that keeps to itself; null where all jobs share."""
+    fields: Mapped[Json]
+    """What the context is a digest of: data, split, space, program and its code, metrics, hasher."""
+    created_at: Mapped[datetime]
+
+
+class ClassRow(Base):
+    """Candidates that count as one function in one memory."""
+
+    __tablename__ = PREFIX + "classes"
+    __table_args__ = (Index(None, "memory", "live", "used"), Index(None, "memory", "used"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    context: Mapped[str] = mapped_column(String(32))
-    key: Mapped[str] = mapped_column(String(64))
+    memory: Mapped[str] = mapped_column(String(32))
+    signature: Mapped[list[Any]]
+    """The founder's numbers: what later prints are verified against."""
+    token: Mapped[str | None] = mapped_column(SafeText)
+    """Which degenerate class it is, if it is one."""
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    """open; quarantined: nothing of it is served; buried: invalid, its keys lead to it no more."""
+    reason: Mapped[str] = mapped_column(SafeText, default="")
+    live: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it holds an evaluation that isn't forgotten."""
+    hits: Mapped[int] = mapped_column(default=0)
+    since: Mapped[int] = mapped_column(default=0)
+    """Hits since it was last forgotten."""
+    floor: Mapped[int] = mapped_column(default=0)
+    """Evaluations up to this id are forgotten."""
+    used: Mapped[int] = mapped_column(default=0)
+    """When it was last asked for or added to, by the memory's own count: what eviction goes by."""
+    checked: Mapped[int] = mapped_column(default=0)
+    """Candidates that a structural key brought here and that had a functional key too."""
+    split: Mapped[int] = mapped_column(default=0)
+    """Those among them whose functional key would have kept them apart: misses of the hash."""
+    created_at: Mapped[datetime]
+
+
+class NameRow(Base):
+    """A key that leads to a class; to several, where prints with one key failed verification."""
+
+    __tablename__ = PREFIX + "names"
+
+    memory: Mapped[str] = mapped_column(String(32), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    class_id: Mapped[int] = mapped_column(ForeignKey(ClassRow.id), primary_key=True)
     tier: Mapped[str] = mapped_column(String(16))
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), index=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id))
+
+
+class TombstoneRow(Base):
+    """An invalidation: what it names is served no more, and what used it is marked."""
+
+    __tablename__ = PREFIX + "tombstones"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(String(16))
+    """namespace, data, code, class, trial or job."""
+    subject: Mapped[str] = mapped_column(SafeText)
+    reason: Mapped[str] = mapped_column(SafeText)
+    created_at: Mapped[datetime]
+
+
+class EvaluationRow(Base):
+    """A result that recall may serve. Rows are only added: forgotten and invalid ones stay as history."""
+
+    __tablename__ = PREFIX + "evaluations"
+    __table_args__ = (UniqueConstraint("class_id", "trial_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    class_id: Mapped[int] = mapped_column(ForeignKey(ClassRow.id))
+    trial_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "trials.id"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id), index=True)
+    status: Mapped[str] = mapped_column(String(16))
+    """finished; pruned (its reports answer shorter runs); failed (by its own code)."""
     metrics: Mapped[Json]
     values: Mapped[Json]
+    error: Mapped[Json | None]
+    steps: Mapped[int | None]
+    """Steps that it ran, where the namespace holds runs of several lengths."""
     seconds: Mapped[float]
+    tombstone_id: Mapped[int | None] = mapped_column(ForeignKey(TombstoneRow.id))
+    at: Mapped[float]
+    """Seconds since 1970 on the database's clock: what a time to live is counted from."""
+
+
+class HitRow(Base):
+    """What a recalled trial was served, or what an audited one would have been."""
+
+    __tablename__ = PREFIX + "hits"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "trials.id"), primary_key=True)
+    class_id: Mapped[int] = mapped_column(ForeignKey(ClassRow.id), index=True)
+    tier: Mapped[str] = mapped_column(String(16))
+    served: Mapped[list[Any]]
+    """Ids of the evaluations whose mean was served."""
+    values: Mapped[Json]
+    hash_seconds: Mapped[float]
+    saved_seconds: Mapped[float]
+    waited_seconds: Mapped[float]
+    audited: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Trained all the same, to see whether the hit would have been right."""
+    differences: Mapped[Json | None]
+    """Of an audited one: its own values less those that it would have been served."""
+    tombstone_id: Mapped[int | None] = mapped_column(ForeignKey(TombstoneRow.id))
+    """The invalidation of something that it was served."""
     created_at: Mapped[datetime]
 
 
 class ClaimRow(Base):
-    """A fingerprint in flight: whoever holds the row trains it, the others wait for the result."""
+    """A class in flight: a trial that holds such a row trains it, others wait for the result."""
 
     __tablename__ = PREFIX + "claims"
 
-    context: Mapped[str] = mapped_column(String(100), primary_key=True)
-    """Recall's context; followed by the job's id where recall keeps to the job."""
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id), index=True)
-    trial_id: Mapped[int] = mapped_column(ForeignKey(TrialRow.id), index=True)
+    class_id: Mapped[int] = mapped_column(ForeignKey(ClassRow.id), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(ForeignKey(PREFIX + "trials.id"), primary_key=True, index=True)
     """A claim lives until its trial ends, and no longer than its job's lease."""
+    job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id), index=True)
 
 
 class OutboxRow(Base):

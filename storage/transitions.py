@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy import Connection, Executable, bindparam, delete, insert, select, update
 
 from ..core.errors import CatalogError
-from ..core.fingerprint import Key
 from .artifacts import NewArtifact
 from .drafts import Report, Result
 from .engine import insert_once
@@ -23,7 +22,6 @@ from .models import (
     ArtifactRow,
     AttemptRow,
     ClaimRow,
-    EvaluationRow,
     EventRow,
     Json,
     OutboxRow,
@@ -32,7 +30,7 @@ from .models import (
     TrialRow,
     table_of,
 )
-from .recall import Launch, Wait
+from .recall import Launch, Membership, Outcome, RecallPolicy, Wait, publish
 
 _TRIALS, _ATTEMPTS = table_of(TrialRow), table_of(AttemptRow)
 
@@ -40,7 +38,8 @@ _TRIALS, _ATTEMPTS = table_of(TrialRow), table_of(AttemptRow)
 _FIND = (
     select(
         *(TrialRow.id, TrialRow.stage_id, StageRow.name, StageRow.context, TrialRow.number),
-        *(TrialRow.state, TrialRow.attempts, TrialRow.keys, TrialRow.values, TrialRow.timings),
+        *(TrialRow.state, TrialRow.attempts, TrialRow.class_id, TrialRow.tier, TrialRow.values),
+        *(TrialRow.timings, TrialRow.seed, TrialRow.digest, TrialRow.created_at, TrialRow.waits_for),
     )
     .join(StageRow, StageRow.id == TrialRow.stage_id)
     .where(StageRow.job_id == bindparam("job"), TrialRow.id.in_(bindparam("ids", expanding=True)))
@@ -61,9 +60,7 @@ _NOTE_LATE = (
     .values(late=bindparam("late"))
 )
 _RELEASE = delete(table_of(ClaimRow)).where(ClaimRow.trial_id.in_(bindparam("ids", expanding=True)))
-_INSERT = {
-    row: insert(table_of(row)) for row in (AttemptRow, EventRow, EvaluationRow, ArtifactRow, OutboxRow)
-}
+_INSERT = {row: insert(table_of(row)) for row in (AttemptRow, EventRow, ArtifactRow, OutboxRow)}
 
 
 @dataclass(frozen=True)
@@ -77,9 +74,13 @@ class Trial:
     number: int
     state: str
     attempts: int
-    keys: tuple[Key, ...]
+    known: Membership | None
     values: Json
     timings: Json
+    seed: int
+    digest: str
+    waited: float = 0.0
+    """Seconds since it was proposed, if it waits for another."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Ending:
     recalled_from: int | None = None
     error: Mapping[str, Any] | None = None
     node: str = ""
+    steps: int | None = None
 
 
 def clock() -> datetime:
@@ -114,10 +116,11 @@ def find(
     """
     found: dict[int, Trial] = {}
     for row in connection.execute(_FIND, {"job": job_id, "ids": list(trial_ids)}):
-        trial_id, stage_id, stage, context, number, state, attempts, keys, values, timings = row
-        prints = tuple(Key(tier, key) for tier, key in keys)
-        found[trial_id] = Trial(
-            trial_id, stage_id, stage, context, number, state, attempts, prints, values, timings
+        known = None if row.class_id is None else Membership(row.class_id, row.tier or "")
+        waited = 0.0 if row.waits_for is None else (clock() - row.created_at).total_seconds()
+        found[row.id] = Trial(
+            *(row.id, row.stage_id, row.name, row.context, row.number, row.state, row.attempts),
+            *(known, row.values, row.timings, row.seed, row.digest, waited),
         )
     if len(set(trial_ids)) != len(trial_ids):
         raise CatalogError(f"a trial stands twice in one change: {list(trial_ids)}")
@@ -200,13 +203,20 @@ def requeue(
     _end_attempts(connection, ((trial, attempt_state, error, "") for trial in trials))
 
 
-def end(connection: Connection, job_id: str, endings: Sequence[Ending]) -> None:
-    """Trials reach a terminal state: the tell is logged, claims are given up, finished results become
-    known to recall.
+def end(
+    connection: Connection, job_id: str, endings: Sequence[Ending], recall: RecallPolicy | None = None
+) -> dict[int, dict[str, float]]:
+    """Trials reach a terminal state: the tell is logged, claims are given up, and with `recall` results
+    become known to it.
+
+    Returns the values that each trial ends with, by trial id.
     """
     if not endings:
-        return
+        return {}
     now = clock()
+    values = {ending.trial.id: _values(ending) for ending in endings}
+    if recall is not None:
+        values.update(publish(connection, job_id, _outcomes(endings), recall))
     _write(
         connection,
         (
@@ -215,7 +225,7 @@ def end(connection: Connection, job_id: str, endings: Sequence[Ending]) -> None:
                 "state": ending.state,
                 "reason": ending.reason,
                 "metrics": dict(ending.metrics or {}),
-                "values": _values(ending),
+                "values": values[ending.trial.id],
                 "timings": _timings(ending),
                 "recalled_from": ending.recalled_from,
                 "waits_for": None,
@@ -233,11 +243,11 @@ def end(connection: Connection, job_id: str, endings: Sequence[Ending]) -> None:
         ),
     )
     log_tells(connection, [(ending.trial.stage_id, ending.trial.id) for ending in endings])
-    _publish(connection, job_id, [ending for ending in endings if ending.state == "finished"], now)
-    held = [ending.trial.id for ending in endings if ending.trial.keys and ending.trial.attempts]
+    held = [ending.trial.id for ending in endings if ending.trial.known and ending.trial.attempts]
     if held:
         connection.execute(_RELEASE, {"ids": held})
     notify(connection, job_id, "trial_ended", [(e.trial.stage_id, e.trial.id) for e in endings])
+    return values
 
 
 def report(connection: Connection, reports: Iterable[tuple[int, Report]]) -> None:
@@ -353,22 +363,18 @@ def _timings(ending: Ending) -> Json:
     return {**ending.trial.timings, **(ending.timings or {})}
 
 
-def _publish(connection: Connection, job_id: str, endings: Sequence[Ending], now: datetime) -> None:
-    rows = [
-        {
-            "context": ending.trial.context,
-            "key": key.digest,
-            "tier": key.tier,
-            "trial_id": ending.trial.id,
-            "job_id": job_id,
-            "metrics": dict(ending.metrics or {}),
-            "values": _values(ending),
-            "seconds": float(_timings(ending).get("run", 0.0)),
-            "created_at": now,
-        }
+def _outcomes(endings: Sequence[Ending]) -> list[Outcome]:
+    """What recall may learn of: trials of a class that ran."""
+    return [
+        Outcome(
+            *(ending.trial.id, ending.trial.known.class_id, ending.state),
+            *(ending.metrics or {}, _values(ending)),
+            seconds=sum(float(_timings(ending).get(part, 0.0)) for part in ("run", "measure")),
+            steps=ending.steps,
+            error=ending.error,
+        )
         for ending in endings
-        if ending.trial.context
-        for key in ending.trial.keys
+        if ending.trial.known is not None
+        and ending.trial.state == "running"
+        and ending.state in ("finished", "pruned", "failed")
     ]
-    if rows:
-        connection.execute(_INSERT[EvaluationRow], rows)

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from ...core import Evaluation, PluginOptions, Program, SearchSpace, SpecError, Task, TrialContext
+from ...core.seeds import generator
 from . import table
 from .space import DEPTH, WIDTH, NasBench201
 
@@ -20,6 +21,12 @@ class TabularOptions(PluginOptions):
         default="mean",
         description="Which measured training: the first or second (some cells have a third), one "
         "drawn by the trial's seed, or the mean of all.",
+    )
+    noise: float = Field(
+        default=0.0,
+        ge=0,
+        description="Standard deviation of normal noise on the accuracy, drawn by the trial's seed: for "
+        "studies of how a search bears it.",
     )
 
 
@@ -35,6 +42,7 @@ class Tabular(Program[TabularOptions]):
     name: ClassVar[str] = "tabular"
     summary: ClassVar[str] = "look NAS-Bench-201's measured results up"
     batch: ClassVar[int] = 100
+    unshared: ClassVar[frozenset[str]] = frozenset({"latency", "parameters", "flops", "simulated_seconds"})
 
     def check(self, space: SearchSpace, task: Task) -> None:
         if not isinstance(space, NasBench201):
@@ -56,13 +64,18 @@ class Tabular(Program[TabularOptions]):
         record = table.load(dataset)[trial.candidate]
         return Evaluation(
             {
-                "accuracy": self._accuracy(record.accuracies, trial.seed),
+                "accuracy": self._accuracy(record.accuracies, trial.seed) + self._noise(trial.seed),
                 "simulated_seconds": record.seconds,
                 "latency": record.latency,
                 "parameters": float(table.parameters(trial.candidate, dataset)),
                 "flops": float(table.flops(trial.candidate, dataset)),
             }
         )
+
+    def _noise(self, seed: int) -> float:
+        if self.options.noise == 0:
+            return 0.0
+        return float(generator(seed, 0).normal(0.0, self.options.noise))
 
     def _accuracy(self, measured: tuple[float, ...], seed: int) -> float:
         which = self.options.seed

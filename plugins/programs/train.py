@@ -21,6 +21,14 @@ class Train(Program[TrainingOptions]):
     reports_steps: ClassVar[bool] = True
     needs_network: ClassVar[bool] = True
 
+    @property
+    def fidelity(self) -> tuple[str, int] | None:
+        """Epochs, where the learning rate of an epoch doesn't depend on how many follow."""
+        schedule = self.options.schedule
+        return (
+            ("epochs", self.options.epochs) if schedule.name == "constant" and not schedule.options else None
+        )
+
     def run(self, trial: TrialContext) -> Evaluation:
         from ...core.training.checkpoint import keep_weights
         from ...core.training.learner import SupervisedLearner

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrate.cli.main import app
-from orchestrate.core import Candidate, Key
+from orchestrate.core import Candidate, Key, Print
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft, Launch, Ledger, Proposal, RecallPolicy, Report, Result
@@ -105,7 +105,7 @@ class MadeJob:
         return self.ledger.job_id
 
     def _propose(self, number: int, made: Candidate, key: str) -> Any:
-        proposal = Proposal(number, made, seed=number, keys=(Key("exact", key),))
+        proposal = Proposal(number, made, seed=number, print=Print((Key("exact", key),)))
         return self.ledger.propose(self.stage, [proposal], POLICY)[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from orchestrate.core import Candidate, Key
+from orchestrate.core import Candidate, Key, Print
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import (
     Decision,
@@ -52,7 +52,7 @@ def proposal(
         number=number,
         candidate=Candidate({"x": number, "kind": "a"}),
         seed=2**62 + number,
-        keys=tuple(Key("functional", key) for key in keys),
+        print=Print(tuple(Key("functional", key) for key in keys)),
         values=values,
         timings={"propose": 0.25},
         infeasible=infeasible,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from orchestrate.core.candidate import Candidate
 from orchestrate.core.errors import JobBusyError
-from orchestrate.core.fingerprint import Key
+from orchestrate.core.fingerprint import Key, Print
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.drafts import JobDraft, Proposal, Result
 from orchestrate.storage.ledger import Ledger
@@ -61,7 +61,7 @@ def drive(index: int, url: str, trials: str) -> None:
         open_trials: list[int] = []
         for number in range(int(trials)):
             candidate = Candidate({"x": number})
-            proposal = Proposal(number, candidate, number, (Key("exact", candidate.digest),))
+            proposal = Proposal(number, candidate, number, Print((Key("exact", candidate.digest),)))
             [decision] = ledger.propose(stage.id, [proposal], POLICY)
             if isinstance(decision, Launch):
                 scores = {"accuracy": number / int(trials)}

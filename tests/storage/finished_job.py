@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from orchestrate.core import Candidate, Choose, SearchSpace, Shape
-from orchestrate.core.fingerprint import Key
+from orchestrate.core.fingerprint import Key, Print
 from orchestrate.storage.artifacts import ArtifactStore
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft, Launch, Ledger, Proposal, RecallPolicy, Report, Result
@@ -145,7 +145,7 @@ def launch(
         number=number,
         candidate=made,
         seed=1000 + number,
-        keys=(Key("exact", made.digest),) if policy else (),
+        print=Print((Key("exact", made.digest),) if policy else ()),
         values={"flops": float(2 * width * 74)} if width else {},
         timings={"propose": 0.002, "fingerprint": 0.01},
         infeasible=infeasible,

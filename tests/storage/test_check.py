@@ -42,7 +42,9 @@ DAMAGES = {
     "UPDATE ~trials SET recalled_from = 5 WHERE id = 2": "from trial 5, which is infeasible",
     "UPDATE ~trials SET waits_for = 3 WHERE id = 1": "trial 1: waits, but isn't queued",
     "UPDATE ~evaluations SET trial_id = 3 WHERE id = 1": "comes from trial 3, which is running",
-    "UPDATE ~claims SET trial_id = 1": "claim k2: is held by trial 1, which is finished",
+    "UPDATE ~claims SET trial_id = 1": "claim of class 2: is held by trial 1, which is finished",
+    "DELETE FROM ~hits": "trial 2: is recalled, but nothing says what it was served",
+    "UPDATE ~hits SET class_id = 2": "trial 2: was served from class 2, but belongs to class 1",
     "DELETE FROM ~outbox WHERE trial_id = 5": "trial 5: is over, but lineage is told so 0 times",
 }
 
