@@ -20,6 +20,7 @@ from .commands import (
     logs,
     plan,
     plugins,
+    recall,
     report,
     resume,
     sample,
@@ -70,6 +71,7 @@ COMMANDS: tuple[tuple[str, str, ModuleType, Callable[..., Any]], ...] = (
 
 for name, section, module, function in COMMANDS:
     app.command(name, cls=Command, epilog=module.EXAMPLES, rich_help_panel=section)(function)
+app.add_typer(recall.app, name="recall", rich_help_panel=LOOK)
 app.add_typer(plugins.app, name="plugins", rich_help_panel=SET_UP)
 app.add_typer(lineage.app, name="lineage", rich_help_panel=SET_UP)
 app.add_typer(db.app, name="db", rich_help_panel=SET_UP)

@@ -30,7 +30,7 @@ from ..storage.report import write_report
 from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
 from .engine import run_stage
 from .examine import Examiner
-from .final import score_on_test
+from .final import confirm, score_on_test
 from .lease import LEASE_SECONDS, Heartbeat
 from .provenance import provenance
 from .recalling import namespace, only_equal, recall_policy
@@ -289,7 +289,17 @@ class _Run:
             )
             self.ledger.end_stage(row.id, "failed", last)
             raise _Ended("failed", f"stage {stage.spec.name!r} has no finished trial: {last}")
+        self._confirm(stage, rows)
         self.ledger.end_stage(row.id, "finished", run.reason)
+
+    def _confirm(self, stage: Stage, rows: Sequence[TrialRow]) -> None:
+        """Train the best once more, where the stage recalls."""
+        wanted = stage.spec.recall.confirm if stage.spec.recall else 0
+        if wanted and not self._why_stop():
+            several = len(stage.problem.optimised) > 1
+            chosen = pareto(rows, stage.goals, wanted) if several else best(rows, stage.goals, wanted)
+            unconfirmed = [row for row in chosen if row.confirmed is None]
+            confirm(stage, self._remit(stage), unconfirmed, self.ledger, self._artifacts_for(stage))
 
     def _planned(self, stage: Stage) -> int:
         if stage.spec.trials is not None:
@@ -348,8 +358,11 @@ class _Run:
                         artifact.uri,
                         artifact.sha256,
                     )
+            digests = {row.id: row.digest for row in rows}
             for row in rows:
-                found = files.get(row.recalled_from or row.id, {})
+                found = files.get(row.id, {})
+                if not found and row.recalled_from and digests.get(row.recalled_from) == row.digest:
+                    found = files.get(row.recalled_from, {})
                 if earlier.sampler is None and earlier.spec.take is None:
                     fixed[name] = found
                 elif found:
@@ -368,8 +381,11 @@ class _Run:
     def _with_sources(self, rows: Sequence[TrialRow]) -> list[tuple[TrialRow, Mapping[str, tuple[str, str]]]]:
         pairs: list[tuple[TrialRow, Mapping[str, tuple[str, str]]]] = []
         for row in rows:
-            source = self.catalog.trial(row.recalled_from) if row.recalled_from else row
-            files = self.catalog.artifacts_of(source.id)
+            files = self.catalog.artifacts_of(row.id)
+            if not files and row.recalled_from is not None:
+                source = self.catalog.trial(row.recalled_from)
+                if source.digest == row.digest:  # another network's weights don't fit this one
+                    files = self.catalog.artifacts_of(source.id)
             pairs.append((row, {artifact.kind: (artifact.uri, artifact.sha256) for artifact in files}))
         return pairs
 

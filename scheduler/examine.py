@@ -5,6 +5,7 @@ Runs off the driver's main thread, since building a network or hashing takes its
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,7 @@ class Examiner:
         self._job = job
         self._task = SearchView(job.task)
         self._prints: dict[str, Print] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, candidate: Candidate) -> Examination:
         """Compute the candidate's static objectives and, where it is feasible, its print."""
@@ -70,16 +72,20 @@ class Examiner:
 
     def key(self, candidate: Candidate) -> str:
         """The strongest name of a candidate: equal for those known to compute the same."""
-        return self._print(candidate).keys[-1].digest
+        try:
+            return self._print(candidate).keys[-1].digest
+        except Exception:  # noqa: BLE001 - once it is asked for, its examination says what is wrong with it
+            return candidate.digest
 
     def _print(self, candidate: Candidate) -> Print:
-        found = self._prints.get(candidate.digest)
-        if found is None:
-            found = self._compute(candidate) if self.hashing else NO_PRINT
-            if not found.keys or found.keys[0].tier != "exact":
-                found = replace(found, keys=(Key("exact", candidate.digest), *found.keys))
-            self._prints[candidate.digest] = found
-        return found
+        with self._lock:  # samplers ask for keys on the driver's thread
+            found = self._prints.get(candidate.digest)
+            if found is None:
+                found = self._compute(candidate) if self.hashing else NO_PRINT
+                if not found.keys or found.keys[0].tier != "exact":
+                    found = replace(found, keys=(Key("exact", candidate.digest), *found.keys))
+                self._prints[candidate.digest] = found
+            return found
 
     def _compute(self, candidate: Candidate) -> Print:
         assert self._stage.fingerprint is not None

@@ -1,4 +1,4 @@
-"""The final scoring: what the search chose, on the test split, once."""
+"""What happens to the chosen candidates at the end: one more training, and the test split, once."""
 
 # Ray's own annotations are partial.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -6,18 +6,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ray
 
+from ..core.candidate import Candidate
 from ..core.job import Stage
+from ..core.objective import StaticObjective
+from ..core.parallel import Learner, local_gradient
 from ..core.program import Program
+from ..core.seeds import spawn
+from ..storage.artifacts import NewArtifact
 from ..storage.ledger import Ledger
 from ..storage.models import TrialRow
 from .runtime import Remit
 from .trainable import seed_all
-from .trial import Json, TrialOrder, WorkerTrial, describe, finite
+from .trial import Json, TrialOrder, WorkerTrial, conclude, describe, finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIRM = 3
+"""Node of a trial's seed tree from which its second training draws."""
+
+Inputs = Callable[[Candidate], Mapping[str, Mapping[str, tuple[str, str]]]]
+"""What earlier stages left for a candidate, by stage and kind."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +65,74 @@ def score_on_test(
             )
         elif result["metrics"]:
             ledger.tested(row.id, result["metrics"])
+
+
+def confirm(stage: Stage, remit: Remit, chosen: Sequence[TrialRow], ledger: Ledger, inputs: Inputs) -> None:
+    """Train each chosen candidate once more, with another seed and without recall, and record its values.
+
+    A search that recalls can end with a lucky draw that was served again and again. What fails here is
+    logged: the search's results stand without it. Files are kept for candidates that have none of their own.
+    """
+    remote: Any = ray.remote(_train).options(num_cpus=stage.resources.cpu, num_gpus=stage.resources.gpu)
+    pending: dict[Any, TrialRow] = {}
+    for row in chosen:
+        order = TrialOrder(
+            *(row.id, row.number, row.candidate, spawn(row.seed, CONFIRM), row.attempts, _static(stage, row)),
+            artifacts=inputs(Candidate(row.candidate)),
+        )
+        pending[remote.remote(remit.data(), order.data(), row.attempts == 0)] = row
+    while pending:
+        ready, _ = ray.wait(list(pending), num_returns=1)
+        row = pending.pop(ready[0])
+        result: Json = ray.get(ready[0])
+        if result["state"] == "finished":
+            files = [NewArtifact(**artifact) for artifact in result["artifacts"]]
+            ledger.confirmed(row.id, result["values"], files)
+        else:
+            log.warning("trial %d could not be trained once more: %s", row.number, result["error"]["message"])
+
+
+def _static(stage: Stage, row: TrialRow) -> dict[str, float]:
+    return {
+        goal.name: row.values[goal.name]
+        for goal, objective in zip(stage.goals, stage.objectives, strict=True)
+        if isinstance(objective, StaticObjective) and goal.name in row.values
+    }
+
+
+class _Again(WorkerTrial):
+    """A finished trial that is run anew: it starts from nothing, in one process, and tells nobody."""
+
+    keeps: bool = False
+    """Whether its files are wanted."""
+
+    def restore(self) -> None:
+        return None
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Keep nothing: it would take the place of the trial's own."""
+
+    def save_artifact(self, kind: str, source: Path) -> None:
+        if self.keeps:
+            super().save_artifact(kind, source)
+
+    def gradient(self, learner: Learner, samples: Tensor) -> float:
+        return local_gradient(learner, samples)
+
+
+def _train(remit: Json, order: Json, keeps: bool) -> Json:
+    known = Remit.of(remit)
+    job = known.job()
+    stage = known.stage_of(job)
+    trial = _Again(TrialOrder(**order), stage, known.task(job), job.registry, known.place(), lambda _: None)
+    trial.keeps = keeps
+    seed_all(trial.seed)
+    begun = time.perf_counter()
+    try:
+        result: Any = stage.program.run(trial)
+    except Exception as error:  # noqa: BLE001 - the user's code; reported with the trial's number
+        result = error
+    return conclude(trial, result, stage, time.perf_counter() - begun)
 
 
 def _order(row: TrialRow, files: Mapping[str, tuple[str, str]]) -> TrialOrder:

@@ -172,6 +172,12 @@ class Catalog:
             raise CatalogError(f"the catalog has no trial of id {trial_id}")
         return found
 
+    def place(self, stage_id: int) -> tuple[str, str]:
+        """Id of the job that a stage is of, and the stage's name."""
+        with reading(self.engine) as session:
+            stage = session.get_one(StageRow, stage_id)
+            return stage.job_id, stage.name
+
     def attempts(self, trial_id: int) -> list[AttemptRow]:
         """A trial's launches, in order."""
         with reading(self.engine) as session:

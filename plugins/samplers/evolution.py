@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,6 +22,7 @@ from ...core import (
     Sampler,
     SearchProblem,
     SearchSpace,
+    SpecError,
     Value,
 )
 from ...core.draw import draw, draw_candidate
@@ -46,6 +47,21 @@ class EvolutionOptions(PluginOptions):
         le=1,
         description="Change numbers by a normal step of this part of their range (of its "
         "logarithm, where the choice says log); by default they are drawn afresh.",
+    )
+
+    functional_change: bool = Field(
+        False,
+        description="Mutate again until the child computes something else than its parent, as far as the "
+        "stage's recall can tell.",
+    )
+    tabu: int | None = Field(
+        None,
+        ge=1,
+        description="Mutate again while the child computes what was proposed so many times already, as far "
+        "as the stage's recall can tell.",
+    )
+    attempts: int = Field(
+        10, ge=1, description="Mutations tried for one child, where it has to be different; the last stands."
     )
 
     @model_validator(mode="after")
@@ -74,6 +90,10 @@ class Evolution(Sampler[EvolutionOptions]):
     distance within the population. Until something is scored, candidates refused by their bounds
     compete by their violation.
 
+    With `functional_change` or `tabu`, a child that computes what its parent does, or what was proposed
+    often enough, is drawn again (Gillard et al., "Unified Functional Hashing in Automatic Machine
+    Learning", arXiv 2302.05433). Both change what is searched, which recall alone doesn't.
+
     Real et al., "Regularized Evolution for Image Classifier Architecture Search", arXiv 1802.01548,
     algorithm 1. Asks don't wait: a result joins the population when it is told.
     """
@@ -88,6 +108,12 @@ class Evolution(Sampler[EvolutionOptions]):
 
     def start(self, problem: SearchProblem) -> None:
         super().start(problem)
+        if problem.key is None and (self.options.functional_change or self.options.tabu):
+            raise SpecError(
+                "`functional_change` and `tabu` ask the stage's recall what candidates compute: give the "
+                "stage a `recall`, such as `recall: {name: exact}`"
+            )
+        self._proposed: Counter[str] = Counter()
         self._asked = 0
         self._population: deque[Member] = deque(maxlen=self.options.population)
         self._refused: deque[Member] = deque(maxlen=self.options.population)
@@ -104,12 +130,28 @@ class Evolution(Sampler[EvolutionOptions]):
                 self._fitness = fitness(parents, self.problem)
             entrants = rng.integers(len(parents), size=self.options.tournament)
             winner = min(entrants.tolist(), key=self._fitness.__getitem__)
-            candidate = mutate(space, parents[winner].candidate, self.options, rng)
+            candidate = self._child(parents[winner].candidate, rng)
         self.adopt(number, candidate)
         return candidate
 
     def adopt(self, number: int, candidate: Candidate) -> None:
         self._asked += 1
+        if self.options.tabu is not None and self.problem.key is not None:
+            self._proposed[self.problem.key(candidate)] += 1
+
+    def _child(self, parent: Candidate, rng: np.random.Generator) -> Candidate:
+        key, options = self.problem.key, self.options
+        child = mutate(self.problem.space, parent, options, rng)
+        if key is None or not (options.functional_change or options.tabu):
+            return child
+        for _ in range(options.attempts - 1):
+            known = key(child)
+            unchanged = options.functional_change and known == key(parent)
+            refused = options.tabu is not None and self._proposed[known] >= options.tabu
+            if not (unchanged or refused):
+                break
+            child = mutate(self.problem.space, parent, options, rng)
+        return child
 
     def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
         if observation.scored:

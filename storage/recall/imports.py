@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine, select
 
 from ...core.fingerprint import Print
 from ..engine import writing
 from ..models import EvaluationRow, StageRow, TrialRow
-from .decide import place_trials
+from .decide import open_memory, place_trials
 from .decisions import RecallPolicy
 from .memory import Memory
 from .publish import Outcome, publish
@@ -24,13 +25,17 @@ class Earlier:
     print: Print
 
 
-def imported(engine: Engine, earlier: Sequence[Earlier], policy: RecallPolicy) -> int:
+def imported(
+    engine: Engine, earlier: Sequence[Earlier], policy: RecallPolicy, fields: Mapping[str, Any]
+) -> int:
     """Add finished trials' results to a memory that all jobs share; those in it already stay as they are.
+    `fields` is what its context is a digest of.
 
     Returns how many were added: a second import of the same adds none.
     """
     with writing(engine) as session:
         connection = session.connection()
+        open_memory(connection, policy, "", fields)
         memory = Memory(connection, policy.context, "")
         memory.load((one.print for one in earlier), ())
         places = {one.trial_id: memory.place(one.print) for one in earlier if one.print.keys}

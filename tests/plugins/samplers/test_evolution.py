@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrate.core import Candidate, Choose, Goal, Observation, SearchProblem, SearchSpace, replay
+from orchestrate.core import (
+    Candidate,
+    Choose,
+    Goal,
+    Observation,
+    SearchProblem,
+    SearchSpace,
+    SpecError,
+    replay,
+)
 from orchestrate.core.draw import draw_candidate
 from orchestrate.core.seeds import generator
 from orchestrate.plugins.samplers.evolution import (
@@ -207,3 +216,52 @@ def test_scores_are_used_by_name() -> None:
     two = Member(Candidate({"i": 1}), Observation("finished", {"loss": 9.0, "gain": 2.0}))
     keys = fitness([one, two], SearchProblem(Cells(), goals, 0))
     assert keys[1] < keys[0]
+
+
+def first_choice(candidate: Candidate) -> str:
+    """All that counts of a candidate: the rest is dead code."""
+    return str(next(iter(sorted(candidate.items())))[1])
+
+
+def children(count: int, **options: Any) -> list[Candidate]:
+    """Ask again and again of a population of one parent."""
+    problem = SearchProblem(Cells(), (Goal("loss", "minimize"),), 0, key=first_choice)
+    sampler = started(problem, population=2, tournament=1, **options)
+    parent = draw_candidate(Cells(), generator(5))
+    for number in range(2):
+        sampler.adopt(number, parent)
+        sampler.tell(number, parent, Observation("finished", {"loss": 0.0}))
+    return [parent, *(sampler.ask(number) for number in range(2, 2 + count))]
+
+
+def test_a_functional_change_mutates_until_the_child_computes_something_else() -> None:
+    parent, *plain = children(40)
+    assert any(first_choice(child) == first_choice(parent) for child in plain)
+    parent, *changing = children(40, functional_change=True, attempts=200)
+    assert all(first_choice(child) != first_choice(parent) for child in changing)
+
+
+def test_a_functional_change_gives_up_after_its_attempts() -> None:
+    parent, *children_ = children(40, functional_change=True, attempts=1)
+    assert any(first_choice(child) == first_choice(parent) for child in children_)
+
+
+def test_what_was_proposed_often_enough_is_tabu_and_a_restart_knows_it() -> None:
+    parent, *proposed = children(40, tabu=3, attempts=500)
+    counts = [first_choice(one) for one in [parent, parent, *proposed]]
+    kinds = len(set(counts))
+    assert max(counts[: 3 * kinds].count(kind) for kind in set(counts)) <= 3
+
+    problem = SearchProblem(Cells(), (Goal("loss", "minimize"),), 0, key=first_choice)
+    again = started(problem, population=2, tournament=1, tabu=3, attempts=500)
+    for number, candidate in enumerate([parent, parent, *proposed[:-1]]):
+        again.adopt(number, candidate)
+        if number < 2:
+            again.tell(number, candidate, Observation("finished", {"loss": 0.0}))
+    assert again.ask(len(proposed) + 1) == proposed[-1]
+
+
+@pytest.mark.parametrize("option", [{"functional_change": True}, {"tabu": 2}])
+def test_they_need_a_recall(option: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="give the stage a `recall`"):
+        started(SearchProblem(Cells(), (Goal("loss", "minimize"),), 0), **option)
