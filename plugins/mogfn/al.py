@@ -14,6 +14,7 @@ from ...core.draw import draw, draw_candidate
 from ...core.pareto import pareto_indices
 from ...core.seeds import generator
 from .conditions import Conditions
+from .describe import Describer
 from .improvement import Improvement, choose, directions
 from .options import TrainingOptions
 from .rounds import RoundOptions, RoundSampler, Snapshot
@@ -159,7 +160,7 @@ class MogfnAl(RoundSampler[AlOptions]):
             self.problem,
             self.options,
             self.options.surrogate,
-            walks,
+            Describer(self.problem.space, walks.slots),
             snapshot.told,
             self._pretrained(),
             self._exact_values,
@@ -176,7 +177,8 @@ class MogfnAl(RoundSampler[AlOptions]):
                 gain = improvement.expected(above[None], belief.chance)
                 return np.repeat(gain[:, None], self.objectives, axis=1) * 20
             share = np.clip((above - floor) / np.maximum(1 - floor, 1e-9), 0, 1.5)
-            return share * belief.chance[:, None]
+            # P(x) is then in proportion to R^β times the chance to be feasible.
+            return share * belief.chance[:, None] ** (1 / self.options.gflownet.beta.high)
 
         def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
             new = {one.digest: one for one in candidates if one.digest not in cache}

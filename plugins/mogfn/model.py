@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ...core import Candidate, Goal, SearchProblem
 from . import rewards
+from .describe import Describer
 from .ensemble import Ensemble, Surrogate
 from .environment import Floats
 from .rounds import RoundOptions, Told
-from .walk import Walks
 
 Values = NDArray[np.float64]
 SurrogateName = Literal["ensemble", "gp"]
@@ -51,14 +51,14 @@ class Model:
         problem: SearchProblem,
         options: RoundOptions,
         surrogate: SurrogateName,
-        walks: Walks,
+        describer: Describer,
         told: Sequence[Told],
         pretraining: Sequence[Candidate],
         exact_values: Callable[[Candidate], Mapping[str, float]],
         rng: np.random.Generator,
     ) -> None:
         self.problem = problem
-        self.walks = walks
+        self._describe = describer.describe
         self.scored = [one for one in told if one.observation.scored]
         self._exact_values = exact_values
         self._goals = [
@@ -75,20 +75,20 @@ class Model:
         self._parts: list[tuple[list[str], Surrogate]] = []
         self.errors: dict[str, float] = {}
         if measured:
-            found = fit(walks.describe(candidates), self._targets(points, measured), rng)
+            found = fit(self._describe(candidates), self._targets(points, measured), rng)
             self._parts.append((measured, found))
             self.errors = {name: float(error) for name, error in zip(measured, found.error, strict=True)}
         if exact:
             known = [*candidates, *pretraining]
             values = [exact_values(one) for one in known]
-            self._parts.append((exact, fit(walks.describe(known), self._targets(values, exact), rng)))
+            self._parts.append((exact, fit(self._describe(known), self._targets(values, exact), rng)))
         self._success = self._learn_failures(told, rng)
         self.front = self._rewards_of(points)[[one.observation.violation == 0 for one in self.scored]]
         """Rewards of feasible finished trials: (n, d)."""
 
     def believe(self, candidates: Sequence[Candidate], *, exactly: bool = False) -> Belief:
         """What the model says; `exactly` computes exact goals instead of modelling them."""
-        features = self.walks.describe(candidates)
+        features = self._describe(candidates)
         means: dict[str, Values] = {}
         deviations: dict[str, Values] = {}
         for names, surrogate in self._parts:
@@ -145,7 +145,7 @@ class Model:
         success = np.array([[float(one.observation.scored)] for one in rows])
         if success.all():
             return None
-        return Ensemble(self.walks.describe([one.candidate for one in rows]), success, rng)
+        return Ensemble(self._describe([one.candidate for one in rows]), success, rng)
 
 
 def warped(values: Values) -> Values:

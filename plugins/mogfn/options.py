@@ -50,7 +50,7 @@ class TrainingOptions(PluginOptions):
         default=0.5, ge=0, le=1, description="Share of a batch that is walked back from known candidates."
     )
     memory: int = Field(default=10_000, ge=1, description="How many candidates the replay memory holds.")
-    learning_rate: float = Field(default=1e-3, gt=0, description="Of the policy; halved every quarter.")
+    learning_rate: float = Field(default=3e-3, gt=0, description="Of the policy; halved every quarter.")
     z_factor: float = Field(default=10.0, gt=0, description="How much faster log Z learns.")
     clip: float = Field(default=10.0, gt=0, description="Largest norm of a gradient.")
     width: int = Field(default=128, ge=1, description="Width of the policy's layers.")

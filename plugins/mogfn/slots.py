@@ -153,6 +153,17 @@ def _landmarks(choice: Choice) -> Sequence[Value]:
     return choice.low, choice.high
 
 
+def fraction(choice: Integer | Real, value: Value) -> float:
+    """Where a number stands in its range (of logarithms, where the choice says so), in [0, 1]."""
+    assert isinstance(value, int | float)
+    low, high = float(choice.low), float(choice.high)
+    if low == high:
+        return 0.0
+    if choice.log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
 def _slot(name: str, level: int) -> str:
     return name if level == 0 else f"{name}/{level}"
 

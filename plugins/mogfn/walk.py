@@ -98,19 +98,6 @@ class Walks(Environment):
         self.space.generate(cast(Callable[[Choice], str], pick))
         return taken
 
-    def describe(self, candidates: Sequence[Candidate]) -> Floats:
-        """Features of finished candidates, for a model: actions taken and places, 0 where inactive.
-
-        (n, F): real numbers stand at their place in their range, not in their cell.
-        """
-        made = np.zeros((len(candidates), self._table.shape[1]), np.float32)
-        for row, candidate in enumerate(candidates):
-            for name, count, index in self.path(candidate):
-                slot = self._known(name, count)
-                if slot is not None:
-                    made[row] += self._table[self._offsets[slot] + index]
-        return made
-
     def _walk(self, row: int, rng: np.random.Generator, fixed: NDArray[np.float64]) -> Walk:
         def decide(name: str, count: int) -> int:
             slot = self._known(name, count)

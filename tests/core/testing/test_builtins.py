@@ -50,8 +50,11 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "weights": {"f1": 2, "latency": 1},
         "bounds": {"f1": [0, 1], "latency": [30, 10]},
     },
+    ("objective", "synthetic"): {"score": "branin"},
     ("sampler", "evolution"): {"population": 10, "tournament": 3},
     ("sampler", "gp"): {"n_startup_trials": 4},
+    ("sampler", "mogfn-al"): {"initial": 8, "pool": 32, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
+    ("sampler", "mogfn-pc"): {"initial": 8, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
     ("sampler", "nsga2"): {"population_size": 8},
     ("sampler", "nsga3"): {"population_size": 8},
 }
@@ -60,6 +63,8 @@ SHAPES = {"nasbench201": Shape((3, 16, 16), 10)}
 # Samplers that need another space than one with every type of choice.
 SPACES: dict[str, SearchSpace] = {"grid": Three(), "cma-es": Numbers()}
 SINGLE_OBJECTIVE = {"cma-es"}
+# Objectives that judge another space than one of networks.
+JUDGED: dict[str, SearchSpace] = {"synthetic": REGISTRY.create(SearchSpace, "hypergrid")}
 # Samplers that take tenths of a second an ask.
 SLOW = {"gp": {"trials": 7, "further": 2}}
 # What reads files is checked where those are made (tests/plugins/tasks).
@@ -122,7 +127,8 @@ def test_fingerprint(fingerprint: Fingerprint) -> None:
 
 @pytest.mark.parametrize("objective", made("objective"))
 def test_objective(objective: Objective) -> None:
-    check_objective(objective, Networks(), Shape((1, 8, 8), 3), candidates=2)
+    space = JUDGED.get(objective.name, Networks())
+    check_objective(objective, space, Shape((1, 8, 8), 3), candidates=2)
 
 
 @pytest.mark.parametrize("strategy", made("parallel strategy"))
@@ -147,6 +153,14 @@ def test_tabular() -> None:
 
     space = REGISTRY.create(SearchSpace, "nasbench201")
     check_program(REGISTRY.create(Program, "tabular"), Blobs(), space)
+
+
+def test_synthetic() -> None:
+    from orchestrate.core.testing import check_program
+
+    for name in ("hypergrid", "ngrams", "hairpins"):
+        space = REGISTRY.create(SearchSpace, name)
+        check_program(REGISTRY.create(Program, "synthetic"), Blobs(), space)
 
 
 def test_the_default_space_has_every_type_of_choice() -> None:

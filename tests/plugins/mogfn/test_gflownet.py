@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from orchestrate.core import Candidate
-from orchestrate.plugins.mogfn import exact
+from orchestrate.plugins.mogfn import exact, losses
 from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.hypergrid import HyperGrid
@@ -33,7 +33,7 @@ def rewards(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
 
 def net(beta: float, seed: int = 0, **options: Any) -> GFlowNet:
     training = TrainingOptions(
-        batch=64, beta=BetaOptions(high=beta, warmup=0.0), learning_rate=5e-3, width=64, **options
+        batch=64, beta=BetaOptions(high=beta, warmup=0.0), learning_rate=1e-2, width=64, **options
     )
     return GFlowNet(SPACE.environment(), 2, rewards, training, np.random.default_rng(seed))
 
@@ -80,7 +80,6 @@ def test_the_preference_is_used(trained: GFlowNet) -> None:
 def test_a_preference_lost_on_its_way_is_noticed() -> None:
     """Rewards under one preference, a policy told another: the target isn't reached."""
     lost = net(4.0)
-    draw = lost.draw_conditions
     shuffled = np.random.default_rng(1)
     real = lost.terms
 
@@ -91,8 +90,7 @@ def test_a_preference_lost_on_its_way_is_noticed() -> None:
         return right._replace(log_reward=torch.as_tensor(log_rewards))
 
     lost.terms = terms  # type: ignore[method-assign]
-    lost.train(300)
-    assert draw is not None
+    lost.train(150)
     assert np.mean([errors(lost, weights, 4.0)[0] for weights in SEEN]) > 0.2
 
 
@@ -117,15 +115,16 @@ def test_gradients() -> None:
             found: Any = found,
             group: Any = group,
         ) -> torch.Tensor:
+            if one.options.loss == "vargrad":  # without the part by which log Z follows the estimates
+                terms = one.terms(walks, c, found)
+                return losses.log_partition_variance(terms, torch.as_tensor(group)).mean()
             return one.loss(walks, c, found, group)
 
         value().backward()
         for name, parameter in one.policy.named_parameters():
             if parameter.grad is None:
-                assert "flow" in name
+                assert "flow" in name or (loss == "vargrad" and "log_z" in name)
                 continue
-            if loss == "vargrad" and name.startswith("log_z"):
-                continue  # follows the estimates, which the difference quotient would move
             flat, place = parameter.data.view(-1), int(rng.integers(parameter.numel()))
             before, step = float(flat[place]), 1e-6
             with torch.no_grad():
@@ -155,9 +154,9 @@ def test_gradients() -> None:
 def test_every_option_learns(options: dict[str, Any]) -> None:
     one = net(2.0, **options)
     before = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
-    one.train(120)
+    one.train(60)
     after = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
-    assert after < 0.6 * before
+    assert after < 0.75 * before
 
 
 def test_a_temperature_may_be_asked_for() -> None:
@@ -165,7 +164,7 @@ def test_a_temperature_may_be_asked_for() -> None:
         batch=64, beta=BetaOptions(distribution="uniform", low=0.5, high=8.0), learning_rate=5e-3, width=64
     )
     one = GFlowNet(SPACE.environment(), 2, rewards, options, np.random.default_rng(0))
-    one.train(250)
+    one.train(120)
     sharp = exact.terminating_distribution(one, (0.5, 0.5), 8.0)
     flat = exact.terminating_distribution(one, (0.5, 0.5), 0.5)
 

@@ -49,7 +49,7 @@ def test_log_partition_functions() -> None:
 
 
 def test_without_the_backward_policy_the_optimum_is_far_off() -> None:
-    """Leaving P_B out of the balance makes p ∝ R × (number of ways): a mistake that no loss curve shows."""
+    """Leaving P_B out of the balance makes p ∝ R times the number of ways: no loss curve shows that."""
     from math import comb
 
     rewards = np.maximum(scores(8, ("branin", "currin")), 0)

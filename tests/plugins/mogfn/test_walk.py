@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestrate.core import Candidate, Choose, Integer, Real, SearchSpace, replay
 from orchestrate.core.draw import draw_candidate
 from orchestrate.core.testing import ExampleSpace
+from orchestrate.plugins.mogfn.describe import Describer
 from orchestrate.plugins.mogfn.environment import Bools, Floats, Integers, Trajectories, joined, pick
 from orchestrate.plugins.mogfn.slots import Division
 from orchestrate.plugins.mogfn.walk import Walks
@@ -70,7 +71,8 @@ def test_nothing_invalid_comes_out_and_every_walk_can_be_retraced(space: Describ
         assert replay(space, candidate) == candidate
     assert forward.mask[np.arange(len(forward.actions)), forward.actions].all()
     equal(forward, walks.backward(forward.candidates, None, rng))
-    assert walks.describe(forward.candidates).shape == (8, walks.describe([]).shape[1])
+    describer = Describer(space, walks.slots)
+    assert describer.describe(forward.candidates).shape == (8, describer.features)
 
 
 @settings(max_examples=40)
@@ -142,7 +144,7 @@ def test_an_impossible_action_is_never_picked() -> None:
 
 def test_a_model_sees_every_candidate_differently() -> None:
     space = Slots()
-    features = Walks(space).describe(everything(space))
+    features = Describer(space, Walks(space).slots).describe(everything(space))
     assert len(np.unique(features, axis=0)) == 84
 
 

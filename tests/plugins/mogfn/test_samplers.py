@@ -1,0 +1,234 @@
+"""The samplers as a job uses them: rounds, restart, bounds, failures, preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrate.core import (
+    Candidate,
+    Goal,
+    Observation,
+    Sampler,
+    SearchProblem,
+    SearchSpace,
+    SpaceExhausted,
+    SpecError,
+    replay,
+)
+from orchestrate.core.draw import draw_candidate
+from orchestrate.core.testing import ExampleSpace
+from orchestrate.plugins.mogfn.al import MogfnAl, changed, differing
+from orchestrate.plugins.mogfn.hypergrid import HyperGrid
+from orchestrate.plugins.mogfn.pc import MogfnPc
+from orchestrate.plugins.mogfn.sequences import NGrams
+from tests.plugins.mogfn.spaces import Slots, everything
+
+GOALS = (Goal("branin", "maximize"), Goal("currin", "maximize"))
+GRID = HyperGrid(HyperGrid.Options(size=16))
+SMALL = {"steps": 15, "batch": 16, "width": 16, "depth": 2}
+KINDS: dict[str, type[Sampler[Any]]] = {"mogfn-al": MogfnAl, "mogfn-pc": MogfnPc}
+
+
+def started(
+    name: str,
+    space: SearchSpace = GRID,
+    goals: Sequence[Goal] = GOALS,
+    exact: Sequence[str] = (),
+    **options: Any,
+) -> Sampler[Any]:
+    cls = KINDS[name]
+    given = {
+        "initial": 8,
+        "batch": 4,
+        "gflownet": SMALL,
+        **({"pool": 64} if name == "mogfn-al" else {}),
+        **options,
+    }
+    sampler = cls(cls.Options.model_validate(given))
+    functions = {one: (lambda candidate, one=one: GRID.score(candidate)[one]) for one in exact}
+    sampler.start(SearchProblem(space, tuple(goals), 5, 100, functions))
+    return sampler
+
+
+def score(candidate: Candidate) -> Mapping[str, float]:
+    return GRID.score(candidate)
+
+
+def run(sampler: Sampler[Any], numbers: range) -> list[Candidate]:
+    asked: list[Candidate] = []
+    for number in numbers:
+        candidate = sampler.ask(number)
+        asked.append(candidate)
+        values = score(candidate)
+        violation = sum(goal.violation(values[goal.name]) for goal in sampler.problem.goals)
+        sampler.tell(number, candidate, Observation("finished", values, violation))
+    return asked
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_resumed_search_goes_on_as_if_uninterrupted(name: str) -> None:
+    """Stopped in the middle of a round, at its edge, and among the first candidates."""
+    whole = started(name)
+    asked = run(whole, range(20))
+    assert len(set(asked)) == 20
+    for stop in (5, 12, 14):
+        again = started(name)
+        for number, candidate in enumerate(asked[:stop]):
+            again.adopt(number, candidate)
+            again.tell(number, candidate, Observation("finished", score(candidate)))
+        assert run(again, range(stop, 20)) == asked[stop:]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_exact_objectives_need_no_trial(name: str) -> None:
+    if name == "mogfn-pc":
+        sampler = started(
+            name, exact=("branin", "currin"), gflownet={**SMALL, "steps": 150, "learning_rate": 1e-2}
+        )
+        asked = [sampler.ask(number) for number in range(32)]
+        found = np.array([[score(one)["branin"], score(one)["currin"]] for one in asked])
+        rng = np.random.default_rng(0)
+        chance = [draw_candidate(GRID, rng) for _ in range(500)]
+        assert (
+            found.max(axis=1).mean()
+            > np.mean([max(score(one)["branin"], score(one)["currin"]) for one in chance]) + 0.1
+        )
+        assert {"loss", "log_z/branin", "log_z/currin", "log_z/even"} <= set(sampler.diagnostics())
+        assert not sampler.diagnostics()
+    else:
+        sampler = started(name, exact=("currin",), pretraining=40)
+        run(sampler, range(13))
+        assert set(sampler.diagnostics()) >= {"loss", "surrogate_error/branin", "improvement"}
+        suggestions = sampler.propose_for({"branin": 0.0, "currin": 1.0}, 3)
+        for one in suggestions:
+            assert one.predicted["currin"] == pytest.approx(score(one.candidate)["currin"])
+            assert one.deviation["currin"] == 0
+            assert one.deviation["branin"] > 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_preference_is_served(name: str) -> None:
+    sampler = started(name, gflownet={**SMALL, "steps": 80, "learning_rate": 1e-2})
+    with pytest.raises(SpecError, match="trial"):
+        sampler.propose_for({"branin": 1.0, "currin": 0.0}, 5)
+    run(sampler, range(30))
+    before = sampler.ask(30)
+    means = {}
+    for goal, other in (("branin", "currin"), ("currin", "branin")):
+        found = sampler.propose_for({goal: 1.0, other: 0.0}, 8)
+        assert 0 < len(found) <= 8
+        assert len({one.candidate for one in found}) == len(found)
+        assert before not in {one.candidate for one in found}
+        for one in found:
+            assert replay(GRID, one.candidate) == one.candidate
+        means[goal] = {each: np.mean([score(one.candidate)[each] for one in found]) for each in (goal, other)}
+    if name == "mogfn-al":
+        assert means["branin"]["branin"] > means["currin"]["branin"]
+        assert means["currin"]["currin"] > means["branin"]["currin"]
+
+
+def test_running_trials_are_not_proposed_again_and_change_the_next_round() -> None:
+    alone, busy = started("mogfn-al"), started("mogfn-al")
+    run(alone, range(8))
+    run(busy, range(8))
+    waiting = [busy.ask(number) for number in range(8, 12)]  # none of them told
+    assert [alone.ask(number) for number in range(8, 12)] == waiting
+    more = [busy.ask(number) for number in range(12, 16)]
+    assert not set(more) & set(waiting)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_bounds_are_learnt(name: str) -> None:
+    """Where a score has to stay low, fewer proposals break the bound than candidates drawn by chance."""
+    bound = Goal("sphere", None, maximum=0.3)
+    training = {**SMALL, "steps": 100, "learning_rate": 1e-2}
+    exact = ("branin", "currin", "sphere") if name == "mogfn-pc" else ()
+    sampler = started(name, goals=(*GOALS, bound), exact=exact, gflownet=training if exact else SMALL)
+    asked = run(sampler, range(32))
+    broken = np.mean([bound.violation(score(one)["sphere"]) > 0 for one in asked[16:]])
+    by_chance = np.mean([bound.violation(score(one)["sphere"]) > 0 for one in everything(GRID)])
+    assert broken < (0.6 if exact else 0.9) * by_chance
+
+
+def test_candidates_that_fail_are_avoided() -> None:
+    sampler = started("mogfn-al")
+    broken: list[bool] = []
+    for number in range(40):
+        candidate = sampler.ask(number)
+        bad = int(candidate["x0"]) < 8  # type: ignore[arg-type]
+        broken.append(bad)
+        sampler.tell(
+            number, candidate, Observation("failed") if bad else Observation("finished", score(candidate))
+        )
+    assert np.mean(broken[24:]) < np.mean(broken[:8]) + 0.05
+    assert np.mean(broken[24:]) < 0.35
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_small_space_is_proposed_once_and_ends(name: str) -> None:
+    space = Slots()
+    sampler = started(name, space, (Goal("loss", "minimize"),), batch=12)
+    seen: set[Candidate] = set()
+    for number in range(84):
+        candidate = sampler.ask(number)
+        assert candidate not in seen
+        seen.add(candidate)
+        sampler.tell(number, candidate, Observation("finished", {"loss": float(len(candidate))}))
+    for number in (84, 85):
+        with pytest.raises(SpaceExhausted):
+            sampler.ask(number)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preference": {"accuracy": 1.0}}, "'accuracy'"),
+        ({"log": ["flops"]}, "'flops'"),
+        ({"gflownet": {"alpha": [1.0, 2.0, 3.0]}}, "3 numbers for 2 objectives"),
+    ],
+)
+@pytest.mark.parametrize("name", KINDS)
+def test_options_that_fit_no_objective_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        started(name, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"acquisition": "nehvi"},
+        {"gflownet": {**SMALL, "scalarisation": "goal"}},
+        {"preference": {"branin": 1.0}, "explore": 1, "apart": 2},
+        {"log": ["currin"], "bounds": {"branin": [0.0, 1.0]}},
+    ],
+    ids=str,
+)
+def test_variants_propose_valid_candidates(options: dict[str, Any]) -> None:
+    asked = run(started("mogfn-al", **options), range(16))
+    assert len(set(asked)) == 16
+
+
+def test_a_huge_conditional_space() -> None:
+    """Over 10^19 words: valid and unique proposals."""
+    space = NGrams(NGrams.Options(alphabet="ACGT", shortest=10, longest=32, wanted=("AC", "GT"), scale=10))
+    goals = (Goal("AC", "maximize"), Goal("GT", "maximize"))
+    exact = {gram: (lambda one, gram=gram: space.score(one)[gram]) for gram in ("AC", "GT")}
+    sampler = MogfnPc(MogfnPc.Options.model_validate({"batch": 100, "gflownet": SMALL}))
+    sampler.start(SearchProblem(space, goals, 0, None, exact))
+    asked = [sampler.ask(number) for number in range(200)]
+    assert len(set(asked)) == 200
+    for one in asked:
+        assert replay(space, one) == one
+
+
+def test_a_neighbour_differs_in_what_was_drawn_and_what_hangs_on_it() -> None:
+    space, rng = ExampleSpace(), np.random.default_rng(0)
+    parent = draw_candidate(space, rng)
+    for _ in range(30):
+        other = changed(space, parent, rng)
+        assert replay(space, other) == other
+        assert differing(parent, other) <= 1 or other["kind"] != parent["kind"]
