@@ -62,14 +62,15 @@ class FunctionalHash(Fingerprint[FunctionalHashOptions]):
         """Run the candidate, in a process of its own unless the options say otherwise.
 
         Raises:
-            OutOfLimits: it took too long, or too much memory, or ended its process.
+            OutOfLimits: it took too long, or too much memory, or ended its process; or the machine is at
+                fault.
             LostError: the process couldn't be started.
         """
         if self._workers is None:
             try:
                 return probe_candidate(candidate, space, task.shape(), self.options)
-            except MemoryError as error:
-                raise OutOfLimits(f"memory ran out: {error}") from error
+            except (MemoryError, OSError, ImportError) as error:
+                raise OutOfLimits(f"{type(error).__name__}: {error}") from error
         return self._workers.probe(candidate, space, task.shape())
 
 

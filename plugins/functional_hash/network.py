@@ -117,7 +117,8 @@ class _Subject:
         each = (
             outputs.reshape(len(self._valid), -1) if len(outputs) % len(self._valid) == 0 else outputs[None]
         )
-        self.constant = len(each) > 1 and bool(np.all(np.abs(each - each[0]) <= TIE))
+        with np.errstate(invalid="ignore"):
+            self.constant = len(each) > 1 and bool(np.all(np.abs(each - each[0]) <= TIE))
         if self.settings.trace:
             parts.append(("loss at step", self._trace()))
         self._network.close()
@@ -208,7 +209,8 @@ class _Subject:
         outputs = self._network.again(self._train[back])
         if len(outputs) % len(back) == 0:
             again = project(numbers_of(outputs.reshape(len(back), -1)[back]))
-            self.noise = float(np.max(np.abs(squash(again) - squash(trained)), initial=0.0))
+            both = np.isfinite(again) & np.isfinite(trained)
+            self.noise = float(np.max(np.abs(squash(again[both]) - squash(trained[both])), initial=0.0))
 
     def _trace(self) -> Floats:
         """Losses before and after each of the first steps of gradient descent."""

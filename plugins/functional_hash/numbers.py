@@ -61,10 +61,11 @@ def directions(length: int, count: int) -> Floats:
 
 def project(numbers: Floats) -> Floats:
     """Project a long vector on `PROJECTIONS` fixed random directions, keeping the scale of its entries."""
-    if len(numbers) <= ROW:
-        return numbers @ directions(len(numbers), PROJECTIONS)
-    rows = -(-len(numbers) // ROW)
-    padded = np.zeros(rows * ROW)
-    padded[: len(numbers)] = numbers
-    partial = padded.reshape(rows, ROW) @ directions(ROW, PROJECTIONS)
-    return (partial * directions(rows, PROJECTIONS)).sum(axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if len(numbers) <= ROW:
+            return numbers @ directions(len(numbers), PROJECTIONS)
+        rows = -(-len(numbers) // ROW)
+        padded = np.zeros(rows * ROW)
+        padded[: len(numbers)] = numbers
+        partial = padded.reshape(rows, ROW) @ directions(ROW, PROJECTIONS)
+        return (partial * directions(rows, PROJECTIONS)).sum(axis=0)

@@ -37,7 +37,7 @@ def probe_candidate(
     """Probe a candidate, in this process.
 
     Raises:
-        MemoryError: memory is short, which isn't the candidate's property.
+        MemoryError, OSError, ImportError: the machine is at fault, not the candidate.
         PluginError: a probe of no known type.
     """
     seen = Watched(candidate)
@@ -54,7 +54,7 @@ def probe_candidate(
     try:
         signature = _run(probe, adapter, shape, options)
         token = signature.token
-    except (MemoryError, KeyboardInterrupt):
+    except (MemoryError, OSError, ImportError):
         raise
     except Exception as error:
         if "not enough memory" in str(error):  # torch's allocator raises RuntimeError

@@ -13,6 +13,7 @@ import selectors
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -75,7 +76,7 @@ class _Worker:
         self._answer, told = os.pipe()
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),  # noqa: PTH109
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -87,6 +88,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(asked, told),
+                cwd=tempfile.gettempdir(),  # the current folder may vanish
                 env=environment,
             )
         except OSError as error:
@@ -110,12 +112,19 @@ class _Worker:
             _write(self._order, order)
             return json.loads(_read(self._answer, seconds))
         except (OSError, EOFError, ValueError) as error:
-            code = self._process.poll()
+            code = None if isinstance(error, TimeoutError) else _code(self._process)
             self._end()
             cause = (
-                f"it took over {seconds:g} s" if isinstance(error, TimeoutError) else "it ended its process"
+                f"it took over {seconds:g} s" if code is None else f"it ended its process with code {code}"
             )
-            raise OutOfLimits(cause if code is None else f"{cause} (code {code})") from error
+            raise OutOfLimits(cause) from error
+
+
+def _code(process: subprocess.Popen[bytes]) -> int | str:
+    try:
+        return process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return "unknown"
 
 
 def _pack(value: object) -> bytes:
@@ -180,6 +189,8 @@ def _prepare(options: FunctionalHashOptions) -> None:
 
     import torch
 
+    from . import estimator, function, network  # noqa: F401 # pyright: ignore[reportUnusedImport] - no limit counts them
+
     torch.set_num_threads(1)
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no path to handle
         pages = int(file.read().split()[0])
@@ -199,6 +210,8 @@ def _answer(order: Any, options: FunctionalHashOptions) -> dict[str, Any]:
         outcome = probe_candidate(Candidate(choices), space_type(space_options), shape, options)
     except MemoryError:
         return {"limit": f"it took over {options.memory} MiB"}
+    except (OSError, ImportError) as error:
+        return {"limit": f"{type(error).__name__}: {error}"}
     except Exception as error:  # noqa: BLE001 - told to the other side
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
