@@ -3,8 +3,8 @@
 `classes`: all 15,625 cells of NAS-Bench-201, built as torch networks and hashed, against the classes that
 algebra gives (tests/plugins/functional_hash/symbolic.py, which runs no network): with fresh weights, with
 fresh weights and BatchNorm's eps at 0, and as trained. `time`: a hash of a cell, and its share of training
-that cell. `programs`: evolution in the space automl-zero; how many trainings each tier leaves of the same
-proposals. Times are of the processor, not of the clock, so that other work on the machine counts little.
+that cell. `graphs`: the cells of NAS-Bench-101 with up to six vertices, and their canonical forms.
+`programs`: evolution in the space automl-zero; how many trainings each tier leaves of the same proposals. Times are of the processor, not of the clock, so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from orchestrate.core import (
     digest,
     enumerate_candidates,
 )
+from orchestrate.core.graphs import canonical_graph
 from orchestrate.core.registry import Registry
 from orchestrate.core.testing.trial import LocalTrial
 from orchestrate.plugins.automl_zero.program import AutoMLZeroProgram, AutoMLZeroProgramOptions
@@ -49,9 +50,10 @@ from orchestrate.plugins.nasbench.network import CellBlock
 from orchestrate.plugins.nasbench.space import NasBench201, NasBench201Options, cell
 from orchestrate.plugins.nasbench.table import load
 from orchestrate.plugins.samplers.evolution import Evolution, EvolutionOptions
+from tests.core.test_graphs import nasbench101
 from tests.plugins.functional_hash.symbolic import Rule, class_of
 
-PARTS = ("classes", "time", "programs")
+PARTS = ("classes", "time", "graphs", "programs")
 EXPECTED: Mapping[Rule, int] = {"fresh": 5044, "scale-free": 4954, "trained": 5224}
 TRACE: Mapping[Rule, int] = {"fresh": 0, "scale-free": 0, "trained": 2}
 SIDE = 4
@@ -77,6 +79,8 @@ def main() -> None:
             records += classes(rule, every=401 if run.size == "smoke" else 1)
     if "time" in parts:
         records += times(cells=10 if run.size == "smoke" else 300, trained=1 if run.size == "smoke" else 8)
+    if "graphs" in parts:
+        records.append(graphs(4 if run.size == "smoke" else 6))
     if "programs" in parts:
         proposals = {"smoke": 60, "default": 3000, "full": 10_000}[run.size]
         records += programs(run.seeds, proposals)
@@ -225,6 +229,30 @@ def cpu(action: Callable[[], object]) -> float:
     begun = time.process_time()
     action()
     return time.process_time() - begun
+
+
+# Graphs -------------------------------------------------------------------------------------------
+
+
+def graphs(most: int) -> Record:
+    """Count the canonical forms of NAS-Bench-101's cells with 2 to `most` vertices."""
+    begun = time.process_time()
+    cells = [list(nasbench101(vertices)) for vertices in range(2, most + 1)]
+    counts = [len({canonical_graph(labels, edges) for labels, edges in one}) for one in cells]
+    wanted = [1, 6, 84, 2441, 62010][: len(counts)]
+    total = sum(map(len, cells))
+    return Record(
+        f"NAS-Bench-101: {total:,} written cells of 2 to {most} vertices have as many forms as graphs",
+        "forms",
+        sum(counts),
+        (sum(counts),) * 2,
+        1,
+        {"published": sum(wanted)},
+        ", ".join(f"{count:,}" for count in wanted),
+        counts == wanted,
+        f"found {', '.join(f'{count:,}' for count in counts)}",
+        {"milliseconds_a_cell": 1000 * (time.process_time() - begun) / total},
+    )
 
 
 # Programs -----------------------------------------------------------------------------------------

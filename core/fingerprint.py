@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,3 +72,18 @@ class Fingerprint(Plugin[OptionsT]):
     @abstractmethod
     def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
         """Compute the print. Deterministic across processes and machines."""
+
+    def explain(self, first: Candidate, second: Candidate, space: SearchSpace, task: Task) -> Sequence[str]:
+        """Say, tier by tier, whether two candidates are one to this fingerprint, and why.
+
+        The default compares their keys; a fingerprint that knows more says where they part.
+        """
+        one, two = (self.compute(candidate, space, task) for candidate in (first, second))
+        lines: list[str] = []
+        for tier in dict.fromkeys(key.tier for key in (*one.keys, *two.keys)):
+            names = [
+                {name for key in found.keys if key.tier == tier for name in key.names} for found in (one, two)
+            ]
+            verdict = "equal" if names[0] & names[1] else "different" if all(names) else "only one has a key"
+            lines.append(f"{tier}: {verdict}")
+        return lines or ["neither candidate has a key"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import ClassVar
 
 from ...core import Candidate, Fingerprint, Key, Print, SearchSpace, Task, digest
@@ -57,6 +58,18 @@ class FunctionalHash(Fingerprint[FunctionalHashOptions]):
             return Print(tuple(keys))
         found = functional(outcome, self.options)
         return Print((*keys, *found.keys), found.signature, found.atol, found.rtol, found.token)
+
+    def explain(self, first: Candidate, second: Candidate, space: SearchSpace, task: Task) -> Sequence[str]:
+        from .difference import differences
+
+        lines = [line for line in super().explain(first, second, space, task) if "functional" not in line]
+        if "functional" not in self.options.tiers or not can_probe(space, self.options):
+            return lines
+        try:
+            one, two = (self.probe(candidate, space, task) for candidate in (first, second))
+        except OutOfLimits as error:
+            return [*lines, f"functional: no key, {error}"]
+        return [*lines, *differences(one, two, self.options)]
 
     def probe(self, candidate: Candidate, space: SearchSpace, task: Task) -> Outcome:
         """Run the candidate, in a process of its own unless the options say otherwise.
