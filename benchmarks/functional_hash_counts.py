@@ -4,7 +4,8 @@
 algebra gives (tests/plugins/functional_hash/symbolic.py, which runs no network): with fresh weights, with
 fresh weights and BatchNorm's eps at 0, and as trained. `time`: a hash of a cell, and its share of training
 that cell. `graphs`: the cells of NAS-Bench-101 with up to six vertices, and their canonical forms.
-`programs`: evolution in the space automl-zero; how many trainings each tier leaves of the same proposals. Times are of the processor, not of the clock, so that other work on the machine counts little.
+`programs`: evolution in the space automl-zero; how many trainings each tier leaves of the same proposals.
+Times are of the processor, not of the clock, so that other work on the machine counts little.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrate.core import TrialContext
+from orchestrate.core import Candidate, TrialContext
 
 
 def fit(trial: TrialContext, pixels: float = 1.0) -> dict[str, float]:
@@ -21,6 +21,12 @@ def fit(trial: TrialContext, pixels: float = 1.0) -> dict[str, float]:
     model.fit(train.inputs.flatten(1).numpy()[:, kept], train.targets.numpy())
     guessed = model.predict(validation.inputs.flatten(1).numpy()[:, kept])
     return {"accuracy": float(np.mean(guessed == validation.targets.numpy()))}
+
+
+def probe(candidate: Candidate) -> Any:
+    """What `recall: {name: functional-hash, probe: …}` compares: the classifier, before it is fitted."""
+    made = dict(candidate)
+    return classifier(str(made.pop("model")), made, seed=0)
 
 
 def classifier(name: str, choices: dict[str, Any], seed: int) -> Any:
