@@ -41,7 +41,7 @@ def export(network: Network, formats: Iterable[Format], folder: Path, example: T
         if "safetensors" in formats:
             found["export.json"], found["export.safetensors"] = save(network, folder)
         if "torch.export" in formats or "onnx" in formats:
-            exporter = cast(Any, torch.export)
+            exporter: Any = torch.export
             dynamic = {"images": {0: exporter.Dim("batch")}}
             program: Any = exporter.export(network, (example,), dynamic_shapes=dynamic)
             if "torch.export" in formats:

@@ -46,19 +46,11 @@ class Limits:
     latency_ms: float | None = None
 
     def excess(self, costs: Costs) -> float:
-        """By how much the limits are broken: the sum of relative surpluses, 0 when none is.
-
-        Raises:
-            SpecError: a limit on latency, and no latency is known.
-        """
+        """By how much the limits are broken: the sum of relative surpluses, 0 when none is."""
         total = 0.0
         for one in fields(self):
             limit, value = getattr(self, one.name), getattr(costs, one.name)
             if limit is not None:
-                if value is None:
-                    raise SpecError(
-                        "a limit on latency needs a latency table: run a stage with program 'ofa-profile'"
-                    )
                 total += max(0.0, value / limit - 1.0)
         return total
 
@@ -84,8 +76,16 @@ class CostModel:
         )
 
     def cheapest(self, name: str) -> Candidate:
-        """The candidate of least `name`, found by changing one gene at a time from the smallest on."""
+        """The candidate of least `name`, found by changing one gene at a time from the smallest on.
+
+        Raises:
+            SpecError: `name` is a latency, and none is known.
+        """
         best = self.space.smallest
+        if getattr(self.of(best), name) is None:
+            raise SpecError(
+                "a limit on latency needs a latency table: give the job a stage with program 'ofa-profile'"
+            )
         least: float = getattr(self.of(best), name)
         improved = True
         while improved:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ...core import Candidate, SpecError
 from ...core.errors import near_misses
@@ -143,7 +143,7 @@ def serve(
 
 
 def _formats(names: Sequence[str]) -> tuple[Format, ...]:
-    known: tuple[Format, ...] = get_args(Format)
+    known = cast("tuple[Format, ...]", get_args(Format))
     for name in names:
         if name not in known:
             raise SpecError(f"--export {name}: no such format. {near_misses(name, known)}")

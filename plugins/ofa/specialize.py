@@ -128,7 +128,7 @@ def extract(supernet: Supernet, candidate: Candidate, images: Images) -> tuple[N
         "digest": candidate.digest,
         "space": network.plan.space,
         "images": len(probes),
-        "output_difference": float((one - other).abs().max()),
+        "output_difference": float((one - other).detach().abs().max()),
         "gradient_difference": float((first - second).abs().max()),
     }
     return network, proof
