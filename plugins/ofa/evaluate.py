@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...core import Evaluation, Program, SearchSpace, Task, TrialContext
@@ -96,15 +94,18 @@ class EvaluateSubnet(Program[EvaluateOptions]):
 
 
 def supernet_of(trial: TrialContext, space: OnceForAll, stage: str) -> Supernet:
-    """The supernet that an earlier stage trained; kept for the process's next launches."""
-    return _loaded(trial.artifact(SUPERNET, stage), space, trial.task.shape(), str(trial.device))
-
-
-@lru_cache(maxsize=1)
-def _loaded(path: Path, space: OnceForAll, shape: object, device: str) -> Supernet:
+    """The supernet that an earlier stage trained; the last one is kept for the process's next launches."""
     from .supernet import load_supernet
 
-    return load_supernet(space, shape, path, device).eval()  # type: ignore[arg-type]
+    path, shape = trial.artifact(SUPERNET, stage), trial.task.shape()
+    key = (path, path.stat().st_mtime_ns, type(space), space.options, shape, str(trial.device))
+    if key not in _LOADED:
+        _LOADED.clear()
+        _LOADED[key] = load_supernet(space, shape, path, trial.device).eval()
+    return _LOADED[key]
+
+
+_LOADED: dict[object, Supernet] = {}
 
 
 def _predictor(trial: TrialContext, space: OnceForAll, stage: str) -> Predictor:

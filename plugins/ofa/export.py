@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +42,7 @@ def export(network: Network, formats: Iterable[Format], folder: Path, example: T
         if "safetensors" in formats:
             found["export.json"], found["export.safetensors"] = save(network, folder)
         if "torch.export" in formats or "onnx" in formats:
-            exporter: Any = torch.export
+            exporter: Any = import_module("torch.export")  # its annotations are partial
             dynamic = {"images": {0: exporter.Dim("batch")}}
             program: Any = exporter.export(network, (example,), dynamic_shapes=dynamic)
             if "torch.export" in formats:

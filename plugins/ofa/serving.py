@@ -148,7 +148,7 @@ def _formats(names: Sequence[str]) -> tuple[Format, ...]:
         if name not in known:
             raise SpecError(f"--export {name}: no such format. {near_misses(name, known)}")
     wanted: set[object] = set(names)
-    formats = tuple(one for one in known if one in wanted)
+    formats = cast("tuple[Format, ...]", tuple(one for one in known if one in wanted))
     check_formats(formats)
     return formats
 

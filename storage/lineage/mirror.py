@@ -345,7 +345,7 @@ class Mirror:
             )
             model_id = self._recorder.log_model(run_id, network)
         self._model_metrics(run_id, model_id, trial)
-        return self._remember(f"model:{trial.id}", model_id)
+        return self._remember(f"{'model' if stage.goals else 'supernet'}:{trial.id}", model_id)
 
     def _model_metrics(self, run_id: str, model_id: str, trial: TrialRow) -> None:
         assert trial.ended_at is not None

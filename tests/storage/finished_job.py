@@ -73,7 +73,7 @@ def job_spec(**extra: Any) -> dict[str, Any]:
             },
             {
                 "name": "deploy",
-                "program": {"name": "train", "epochs": 3},
+                "program": {"name": "train", "epochs": 3, "supernet": "supernet"},
                 "take": {"from": "search", "pareto": 3},
             },
         ],
@@ -198,7 +198,12 @@ def write_supernet(written: Written) -> None:
     trial = launch(written, "supernet", 0, {})
     path = written.home / "supernet.safetensors"
     path.write_bytes(b"weights of a supernet" * 100)
-    finish(written, trial, 0.5, files=[("supernet", path)])
+    candidate = {"width": 1024, "activation": "relu"}
+    described, picture = written.home / "candidate.json", written.home / "phases.svg"
+    described.write_text(Candidate(candidate).json)
+    picture.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    files = [("supernet", path), ("candidate", described), ("phases.svg", picture)]
+    finish(written, trial, 0.5, files=[*files, *_weights(written, candidate)])
     ledger.end_stage(stage, "finished")
 
 

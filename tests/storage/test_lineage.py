@@ -98,6 +98,20 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
     assert snapshot(store)[1]  # models of the chosen networks
 
 
+def test_networks_lead_to_the_supernet_they_were_cut_from(written: Written, store: str) -> None:
+    sync(written.catalog, store, written.job_id)
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("digits-nas")
+    models = {str(one.name): one for one in client.search_logged_models([experiment.experiment_id])}
+    supernet = models.pop("digits-nas-supernet-0")
+    assert supernet.params["width"] == "1024"
+    assert models
+    for model in models.values():
+        assert model.tags["orchestrate.supernet_model"] == supernet.model_id
+    run = next(run for key, run in runs(store).items() if run.info.run_id == supernet.source_run_id)
+    assert "phases.svg" in {item.path for item in client.list_artifacts(run.info.run_id)}
+
+
 def test_delivering_everything_again_changes_nothing(written: Written, store: str) -> None:
     sync(written.catalog, store, written.job_id)
     before = snapshot(store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,12 @@ def test_methods_run(tmp_path: Path, method: str) -> None:
     metrics = program(phases=None, method=method, epochs=1).run(done).metrics
     assert 0 <= metrics["smallest_accuracy"] <= 1
     assert metrics["subnet_passes"] > 0
+
+
+def test_a_learner_travels(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"elastic": {"kernel": "all", "expand": "all"}, "subnets": 2}
+    teacher = Supernet(SPACE, SHAPE).requires_grad_(False)
+    here = learner(tmp_path, teacher=teacher, **options)
+    there = pickle.loads(pickle.dumps(here))
+    samples = torch.arange(20)
+    assert torch.equal(here.loss_sum(samples), there.loss_sum(samples))
