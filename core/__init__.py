@@ -29,13 +29,16 @@ from .objective import (
     StaticObjective,
 )
 from .parallel import (
+    Cancelled,
     CodedStrategy,
     Collective,
     CollectiveStrategy,
     Learner,
     ParallelStrategy,
     Reply,
+    Shared,
     WorkerGroup,
+    cancelled,
     local_gradient,
 )
 from .plugin import Plugin, PluginOptions, StageName
@@ -60,6 +63,7 @@ from .task import Shape, Split, SplitName, Task
 
 __all__ = [
     "ArtifactError",
+    "Cancelled",
     "Candidate",
     "Canonical",
     "CatalogError",
@@ -110,6 +114,7 @@ __all__ = [
     "SearchProblem",
     "SearchSpace",
     "Shape",
+    "Shared",
     "SpaceError",
     "SpaceExhausted",
     "SpecError",
@@ -128,6 +133,7 @@ __all__ = [
     "UnknownPluginError",
     "Value",
     "WorkerGroup",
+    "cancelled",
     "canonical_json",
     "digest",
     "enumerate_candidates",

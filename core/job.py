@@ -21,7 +21,7 @@ from .errors import (
 )
 from .fingerprint import Fingerprint
 from .objective import CombinedObjective, Goal, Objective, ReportedObjective, StaticObjective
-from .parallel import ParallelStrategy
+from .parallel import CodedStrategy, ParallelStrategy
 from .plugin import Plugin, PluginOptions, StageReference
 from .program import Program
 from .registry import Registry
@@ -96,6 +96,8 @@ class Stage:
         """
         if self.spec.batch is not None:
             return self.spec.batch
+        if isinstance(self.strategy, CodedStrategy):
+            return self.strategy.models
         if self.spec.workers or self.spec.early_stopping:
             return 1
         return min(self.program.batch, self.sampler.lookahead if self.sampler else self.program.batch)
@@ -447,7 +449,16 @@ class _Resolver:
                         f"objective {stage.goals[index].name!r} is not reported by step",
                         "Name a reported one as `objective`.",
                     )
+            if stopping and stopping.name != "asha" and stage.batch > 1:
+                self.problem(
+                    (*path, "early_stopping", "name"),
+                    f"candidates that train {stage.batch} at a time are stopped early by asha only",
+                    "Take asha.",
+                )
             self._checked((*path, "program"), lambda stage=stage: stage.program.check(stage.space, task))
+            if stage.strategy is not None and stage.spec.workers is not None:
+                workers, models = stage.spec.workers.count, stage.batch if stage.goals else 1
+                self._checked((*path, "workers", "strategy"), partial(stage.strategy.check, workers, models))
             if stage.sampler is not None:
                 self._checked((*path, "sampler"), lambda stage=stage: _start(stage))
 

@@ -7,11 +7,16 @@ same mean gradient.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from .errors import SpecError, TrialError
 from .plugin import Kind, OptionsT, Plugin
 
 if TYPE_CHECKING:
@@ -19,7 +24,13 @@ if TYPE_CHECKING:
 
 
 class Learner(Protocol):
-    """What a training program computes gradients of."""
+    """What a training program computes gradients of.
+
+    A coded strategy sends it to workers as it stands at each step, so hold in it what `loss_sum` needs
+    and no more: the network, tensors of data, plain values such as the step and the sub-networks drawn
+    for it (drawn once a step, not once a call, so that all workers take the same). Tensors other than
+    the network's travel once, and again after a change in place.
+    """
 
     @property
     def model(self) -> nn.Module:
@@ -60,44 +71,127 @@ class Collective(Protocol):
 
 @dataclass(frozen=True)
 class Reply:
-    """A worker's answer. `seconds` is the worker's own time on the group's clock; `error` says why
-    there is no value (the worker died or raised).
-    """
+    """A worker's answer to one task."""
 
     worker: int
     value: Any = None
     seconds: float = 0.0
+    """From the task's start on the worker to its answer, on the group's clock."""
     error: str | None = None
+    """Why there is no value: the worker died, raised, or gave up a cancelled task."""
+    ticket: Any = None
+    """What `send` was given, unchanged."""
+    cause: Literal["died", "raised", "cancelled"] | None = None
+    """Which of the three an error is. Only what the function raised is the user's mistake."""
 
 
-class WorkerGroup(Protocol):
-    """Workers that a master hands functions to. Implemented on Ray by the scheduler, and with a
-    virtual clock by simulations.
+class Shared(Protocol):
+    """A value that a master shares with all workers (`WorkerGroup.share`). Part of any argument."""
+
+    def get(self) -> Any:
+        """Return the value. Called on a worker; not to be changed in place."""
+        ...
+
+
+class WorkerGroup(ABC):
+    """Workers that a master hands tasks to. Implemented on Ray by the scheduler, and with a virtual
+    clock by `core.testing.LocalWorkers`, for tests and simulations.
+
+    A worker has one task at a time. Nothing is retried here: what a dead worker owed is sent again by
+    whoever wants it.
     """
 
+    size: int
+    """Number of workers; it never changes."""
+
     @property
-    def size(self) -> int:
-        """Number of workers."""
-        ...
+    def nodes(self) -> Sequence[str]:
+        """The node of each worker: workers of one node tend to be slow, or to die, together."""
+        return ["here"] * self.size
+
+    @abstractmethod
+    def send(
+        self,
+        worker: int,
+        function: Callable[[Any], Any],
+        argument: Any,
+        *,
+        ticket: Any = None,
+        pause: float = 0.0,
+    ) -> None:
+        """Hand a worker a task: `function(argument)`, after idling for `pause` seconds.
+
+        Returns at once. While the worker is still busy with another task, cancelled or not, this one
+        waits; only the newest waits, so that a worker that hangs collects no backlog.
+        """
+
+    @abstractmethod
+    def receive(self, timeout: float | None = None) -> Reply | None:
+        """Return the next reply, or None when none came within `timeout` seconds or none can come.
+
+        A reply to a cancelled task still comes: as cause "cancelled", or with its value if the worker
+        was done before it heard. It is up to the master to use or to drop it.
+        """
+
+    @abstractmethod
+    def cancel(self, workers: Iterable[int]) -> None:
+        """Ask these workers to give up their tasks. One that runs sees it in `cancelled()`."""
+
+    @abstractmethod
+    def replace(self, worker: int) -> None:
+        """Start a fresh process in place of a worker. What it owed is lost."""
+
+    @abstractmethod
+    def share(self, value: Any) -> Shared:
+        """Make a value available to all workers, copied once a node rather than once a task."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds on the group's clock (real or virtual)."""
 
     def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Reply]:
         """Run `function(arguments[w])` on each worker w; yield replies as they arrive.
 
-        Closing the iterator early abandons the rest (see `cancel`).
+        A worker cancelled meanwhile yields nothing; closing the iterator early cancels the rest.
         """
-        ...
+        batch = object()
+        waiting = set(range(self.size))
+        for worker, argument in enumerate(arguments):
+            self.send(worker, function, argument, ticket=batch)
+        try:
+            while waiting and (reply := self.receive()) is not None:
+                if reply.ticket is batch:
+                    waiting.discard(reply.worker)
+                    if reply.cause != "cancelled":
+                        yield reply
+        finally:
+            self.cancel(waiting)
 
-    def cancel(self, workers: Sequence[int]) -> None:
-        """Ask these workers to give up what they run. Replies still on the way are dropped."""
-        ...
 
-    def replace(self, worker: int) -> None:
-        """Start a fresh process in place of a dead worker."""
-        ...
+_cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=lambda: False)
 
-    def now(self) -> float:
-        """Seconds on the group's clock (real or virtual)."""
-        ...
+
+def cancelled() -> bool:
+    """Whether the master has given up waiting for the task that this worker runs.
+
+    A running method of an actor can't be interrupted, so a long task asks between its parts, and
+    raises `Cancelled`.
+    """
+    return _cancelled.get()()
+
+
+class Cancelled(Exception):
+    """Raised by a task that gives up because it is `cancelled`."""
+
+
+@contextmanager
+def cancellable(asked: Callable[[], bool]) -> Generator[None]:
+    """Let `cancelled()` answer what `asked` does: for groups, around a task."""
+    token = _cancelled.set(asked)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
 
 
 class ParallelStrategy(Plugin[OptionsT]):
@@ -105,9 +199,21 @@ class ParallelStrategy(Plugin[OptionsT]):
 
     kind: ClassVar[Kind] = "parallel strategy"
 
+    def check(self, workers: int, models: int) -> None:
+        """Refuse, before anything starts, a number of workers, or of candidates in a launch.
+
+        Raises:
+            SpecError: with the reason and what to change.
+        """
+
 
 class CollectiveStrategy(ParallelStrategy[OptionsT]):
     """Every rank runs the program and takes its shard of each batch."""
+
+    def check(self, workers: int, models: int) -> None:
+        """Refuse more than one candidate a launch: the ranks run one program."""
+        if models > 1:
+            raise SpecError("all its ranks run one candidate at a time: leave `batch` out")
 
     @abstractmethod
     def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
@@ -117,8 +223,44 @@ class CollectiveStrategy(ParallelStrategy[OptionsT]):
         """
 
 
+class GradientStream(Protocol):
+    """Gradients of several models, made by one group of workers some rounds after they are asked for.
+
+    A model is known by a number and has one gradient under way at most.
+    """
+
+    def submit(self, model: int, learner: Learner, samples: Tensor) -> None:
+        """Ask for the mean gradient over the global `samples`, at the model's weights as they are."""
+        ...
+
+    def advance(self) -> Sequence[tuple[int, float | Exception]]:
+        """Do one round's work.
+
+        Returns the models whose gradient is now in `.grad`, with their mean loss, or with the exception
+        that stands in its way.
+        """
+        ...
+
+    def retire(self, model: int) -> None:
+        """Hear that a model asks for nothing more."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Figures of the rounds so far, to be reported beside the models' own metrics."""
+        ...
+
+    def artifacts(self, folder: Path) -> Mapping[str, Path]:
+        """Write what is to be kept of the rounds into `folder`; by kind of artifact."""
+        ...
+
+
 class CodedStrategy(ParallelStrategy[OptionsT]):
     """The master runs the program and hands chunks of each batch to workers."""
+
+    @property
+    def models(self) -> int:
+        """How many independent models it wants trained at once, at least: the batch of a launch."""
+        return 1
 
     @abstractmethod
     def gradient(self, learner: Learner, samples: Tensor, group: WorkerGroup) -> float:
@@ -126,6 +268,43 @@ class CodedStrategy(ParallelStrategy[OptionsT]):
 
         Returns the mean loss over the global samples.
         """
+
+    def open(self, group: WorkerGroup, models: int) -> GradientStream:
+        """Begin a stream for `models` models. The default makes one gradient after the other."""
+        return OneByOne(self, group)
+
+
+class OneByOne:
+    """A stream that makes each gradient whole before the next."""
+
+    def __init__(self, strategy: CodedStrategy, group: WorkerGroup) -> None:
+        self._strategy = strategy
+        self._group = group
+        self._asked: deque[tuple[int, Learner, Tensor]] = deque()
+
+    def submit(self, model: int, learner: Learner, samples: Tensor) -> None:
+        """Queue a model."""
+        self._asked.append((model, learner, samples))
+
+    def advance(self) -> Sequence[tuple[int, float | Exception]]:
+        """Make the next gradient."""
+        model, learner, samples = self._asked.popleft()
+        try:
+            return [(model, self._strategy.gradient(learner, samples, self._group))]
+        except TrialError as error:
+            return [(model, error)]
+
+    def retire(self, model: int) -> None:
+        """Forget a model."""
+        self._asked = deque(one for one in self._asked if one[0] != model)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+    def artifacts(self, folder: Path) -> Mapping[str, Path]:
+        """Nothing."""
+        return {}
 
 
 def local_gradient(learner: Learner, samples: Tensor) -> float:

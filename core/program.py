@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .hookspecs import Schedule
+    from .interleave import Interleaver
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class TrialContext(ABC):
     seed: int
     """This trial's own seed, derived from the job's, the stage and the number: never from the worker."""
     device: torch.device
+    interleaver: Interleaver | None = None
+    """Makes this trial's gradients, together with those of trials that share its workers; set by the
+    scheduler."""
 
     @abstractmethod
     def report(self, metrics: Mapping[str, float], step: int) -> None:
@@ -103,6 +108,8 @@ class TrialContext(ABC):
         `samples`: int64 (n,), indices into the train split. The trial's parallel strategy decides
         who computes it; without one it is a backward pass here.
         """
+        if self.interleaver is not None:
+            return self.interleaver.gradient(self.number, learner, samples)
         return local_gradient(learner, samples)
 
 
@@ -137,8 +144,14 @@ class Program(Plugin[OptionsT]):
     def run_batch(self, trials: Sequence[TrialContext]) -> Iterable[Evaluation | Exception]:
         """Run several trials; give an evaluation or the exception of each, in order.
 
-        The default loops over `run`, so that one failure leaves the others alone.
+        The default calls `run` for each, so that one failure leaves the others alone: one after the
+        other, or, where trials share a group of workers, by turns, a gradient at a time.
         """
+        if trials and (interleaver := trials[0].interleaver) is not None:
+            runs = {trial.number: (trial.seed, partial(self.run, trial)) for trial in trials}
+            results = interleaver.run(runs)
+            yield from (results[trial.number] for trial in trials)
+            return
         for trial in trials:
             try:
                 yield self.run(trial)

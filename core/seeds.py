@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import sys
+
 import numpy as np
 
 
@@ -14,3 +17,13 @@ def spawn(seed: int, *path: int) -> int:
 def generator(seed: int, *path: int) -> np.random.Generator:
     """NumPy generator for the node `path` of the seed tree."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=path))
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators that a program might draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for programs that draw from it
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]

@@ -276,8 +276,8 @@ class StageSpec(Section):
             raise ValueError("`trials` and `trainings` need a `sampler` to propose them")
         if self.recall and not self.sampler:
             raise ValueError("`recall` needs a `sampler`: other stages run what they are told to")
-        if (self.batch or 1) > 1 and (self.early_stopping or self.workers):
-            raise ValueError("a `batch` of candidates can't be stopped early or spread over workers")
+        if (self.batch or 1) > 1 and self.early_stopping and not self.workers:
+            raise ValueError("a `batch` of candidates can't be stopped early")
         return self
 
 

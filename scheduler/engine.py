@@ -30,10 +30,11 @@ from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPr
 
 from ..core.crash import crash_point
 from ..core.job import Stage, stopped_by
+from ..core.parallel import CodedStrategy
 from .cluster import workers_of
 from .runtime import Remit
 from .trainable import KEY, OUTCOME, REPORTS, SCORE, STEP, Payload, ProgramTrainable
-from .trial import Json
+from .trial import Json, compared_value
 
 # Read by Tune at call time, in the driver.
 TUNE_ENVIRONMENT = {
@@ -79,21 +80,27 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
             ProgramTrainable,
             num_samples=10**9,
             storage_path=folder,
-            resources_per_trial=tune.PlacementGroupFactory([bundle or {"CPU": 0} for bundle in bundles]),
+            resources_per_trial=tune.PlacementGroupFactory(
+                [bundle or {"CPU": 0} for bundle in bundles],
+                # A node that is slow, or dies, should hold few of a coded group's workers.
+                strategy="SPREAD" if isinstance(stage.strategy, CodedStrategy) else "PACK",
+            ),
             max_failures=0,
             trial_dirname_creator=lambda trial: str(trial.config[KEY].number),
         )
-        scheduler = _early_stopping(stage)
-        if isinstance(scheduler, _Asha):
-            scheduler.replay(driver.reported_before())
-        searcher = _Searcher(guard, remit, scheduler if isinstance(scheduler, _Asha) else None)
+        scheduler, watch = _early_stopping(stage), _Watch(guard)
+        asha = scheduler if isinstance(scheduler, _Asha) else None
+        if asha is not None:
+            asha.replay(driver.reported_before())
+        members = _Members(stage, asha, watch) if asha is not None and stage.batch > 1 else None
+        searcher = _Searcher(guard, remit, asha if members is None else None, members)
         search = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=concurrency))
         search.add_configurations([experiment])  # pyright: ignore[reportArgumentType]
         _Controller(
             guard,
             search_alg=search,
-            scheduler=scheduler,
-            callbacks=[_Watch(guard)],
+            scheduler=scheduler if members is None else FIFOScheduler(),
+            callbacks=[watch],
             reuse_actors=True,
             storage=experiment.storage,
         ).run()
@@ -161,6 +168,10 @@ class _Asha(AsyncHyperBandScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Nothing, as above."""
 
+    def stops(self, trial_id: int, step: int, score: float) -> bool:
+        """Whether a member of a launch is to stop at this report, or was to stop before."""
+        return trial_id in self._stopped or self._decide(_Known(str(trial_id)), step, score) == self.STOP
+
     def _decide(self, known: _Known, step: int, score: float) -> str:
         [bracket] = self._brackets
         return bracket.on_result(known, step, self._metric_op * score)  # type: ignore[arg-type]
@@ -182,9 +193,10 @@ class _Median(MedianStoppingRule):
 class _Searcher(Searcher):
     """Asks the driver. Nothing of it is saved."""
 
-    def __init__(self, driver: Any, remit: Remit, asha: _Asha | None) -> None:
+    def __init__(self, driver: Any, remit: Remit, asha: _Asha | None, members: _Members | None) -> None:
         super().__init__()
         self._driver = driver
+        self._members = members
         self._remit = remit.data()
         self._asha = asha
         self._numbers: dict[str, int] = {}
@@ -202,6 +214,8 @@ class _Searcher(Searcher):
                 break
             self._prune(number, *passed)  # its driver died between the decision and the record of it
         self._numbers[trial_id] = number
+        if self._members is not None:
+            self._members.launched(orders)
         crash_point("launch")
         return {KEY: Payload.pack(number, self._remit, orders)}
 
@@ -209,6 +223,8 @@ class _Searcher(Searcher):
         reports = json.loads(result.get(REPORTS, "[]"))
         if reports:
             self._driver.reported(self._numbers[trial_id], reports)
+            if self._members is not None:
+                self._members.judge(trial_id, reports)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -241,6 +257,10 @@ class _Watch(tune.Callback):
         self._driver = driver
         self._actors: dict[str, Any] = {}
 
+    def stop(self, trial_id: str, number: int, reason: str) -> None:
+        """Stop one member of a launch at its last report."""
+        self._actors[trial_id].stop_member.remote(number, reason)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._actors[trial.trial_id] = trial.temporary_state.ray_actor
         crash_point("sent")
@@ -253,6 +273,29 @@ class _Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._actors.pop(trial.trial_id, None)
+
+
+class _Members:
+    """Stops members of a launch early, each by itself: Tune knows only the launch."""
+
+    def __init__(self, stage: Stage, asha: _Asha, watch: _Watch) -> None:
+        self._stage = stage
+        self._asha = asha
+        self._watch = watch
+        self._orders: dict[int, Json] = {}
+
+    def launched(self, orders: Sequence[Json]) -> None:
+        """Hear which trials a launch has."""
+        self._orders.update({order["number"]: order for order in orders})
+
+    def judge(self, tune_id: str, reports: Sequence[Json]) -> None:
+        """Tell the launch which of those that reported are to stop. It hears before it goes on."""
+        for report in reports:
+            order, step = self._orders[report["number"]], report["step"]
+            score = compared_value(self._stage, report["metrics"], order["values"])
+            if score is not None and self._asha.stops(order["trial_id"], step, score):
+                reason = f"stopped early at step {step}, score {score:g}"
+                self._watch.stop(tune_id, report["number"], reason)
 
 
 class _Guard:

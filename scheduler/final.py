@@ -18,12 +18,11 @@ from ..core.job import Stage
 from ..core.objective import StaticObjective
 from ..core.parallel import Learner, local_gradient
 from ..core.program import Program
-from ..core.seeds import spawn
+from ..core.seeds import seed_all, spawn
 from ..storage.artifacts import NewArtifact
 from ..storage.ledger import Ledger
 from ..storage.models import TrialRow
 from .runtime import Remit
-from .trainable import seed_all
 from .trial import Json, TrialOrder, WorkerTrial, conclude, describe, finite
 
 if TYPE_CHECKING:

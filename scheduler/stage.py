@@ -212,6 +212,11 @@ class StageRun:
             ticket.timings["run"] = conclusion["seconds"]
             if conclusion["state"] == "finished":
                 finished.append((ticket, self._result(ticket, conclusion, node)))
+            elif conclusion["state"] == "pruned":
+                pruned = self._pruned(
+                    ticket, conclusion["reason"], conclusion["metrics"], conclusion["steps"]
+                )
+                finished.append((ticket, pruned))
             else:
                 self._failed(ticket, conclusion["state"], conclusion["error"])
         self._record(finished)
@@ -230,19 +235,17 @@ class StageRun:
             if launch.started_at:
                 ticket.timings["run"] = time.time() - launch.started_at
             last = next(iter(self.ledger.catalog.reports(ticket.trial_id)[-1:]), None)
-            metrics = dict(last.metrics) if last else {}
-            values = reported_values(self.stage, metrics, ticket.values)
-            records.append(
-                (
-                    ticket,
-                    Result(
-                        *(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings),
-                        attempt=ticket.attempt,
-                        steps=last.step if last else None,
-                    ),
-                )
-            )
+            metrics, steps = (dict(last.metrics), last.step) if last else ({}, None)
+            records.append((ticket, self._pruned(ticket, reason, metrics, steps)))
         self._record(records)
+
+    def _pruned(self, ticket: Ticket, reason: str, metrics: dict[str, float], steps: int | None) -> Result:
+        values = reported_values(self.stage, metrics, ticket.values)
+        return Result(
+            *(ticket.trial_id, "pruned", reason, metrics, values, ticket.timings),
+            attempt=ticket.attempt,
+            steps=steps,
+        )
 
     def lost(self, number: int, error: BaseException | str | None) -> None:
         """A launch's process or node is gone."""

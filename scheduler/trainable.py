@@ -14,21 +14,23 @@ import contextvars
 import json
 import logging
 import os
-import random
-import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import greenlet
 from ray import tune
 
 from ..core.errors import LostError, TrialPruned
+from ..core.interleave import Interleaver
 from ..core.job import Job, Stage, stopped_by
 from ..core.parallel import CodedStrategy, CollectiveStrategy
 from ..core.program import Evaluation
+from ..core.seeds import seed_all
 from .runtime import Remit
 from .trial import Json, TrialOrder, WorkerTrial, compared_value, conclude, describe
 from .workers import Ranks, RayWorkerGroup
@@ -67,6 +69,7 @@ class ProgramTrainable(tune.Trainable):
     """Runs launches, one after another, in one worker process."""
 
     _program: Any = None
+    _speaker: Any = None  # the greenlet that reported last, and goes on first
     _group: Ranks | RayWorkerGroup | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -90,15 +93,15 @@ class ProgramTrainable(tune.Trainable):
         if self._program is None:
             self._program = greenlet.greenlet(self._run)
             self._program.gr_context = contextvars.copy_context()
-        self._program.parent = greenlet.getcurrent()
-        result: dict[str, Any] = self._program.switch()
+        self._outside = self._program.parent = greenlet.getcurrent()
+        result: dict[str, Any] = (self._speaker or self._program).switch()
         if OUTCOME in result:
-            self._program = None
+            self._program = self._speaker = None
         return result
 
     def unwind(self) -> bool:
         """End a program that was stopped early, so that its `finally` blocks run now."""
-        program, self._program = self._program, None
+        program, self._program, self._speaker = self._program, None, None
         if program is not None and program:
             program.parent = greenlet.getcurrent()
             try:
@@ -107,6 +110,10 @@ class ProgramTrainable(tune.Trainable):
                 log.exception("a program that was stopped early failed while it unwound")
             self._drop_group()  # its other ranks may stand in the middle of a collective
         return True
+
+    def stop_member(self, number: int, reason: str) -> None:
+        """Let one trial of a launch end at the report that it stands at."""
+        self._stops[number] = reason
 
     def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Tune's own metrics, less the echo of the whole config."""
@@ -118,8 +125,9 @@ class ProgramTrainable(tune.Trainable):
         body = json.loads(config[KEY].body)
         self._remit = Remit.of(body["remit"])
         self._orders = [TrialOrder(**order) for order in body["orders"]]
-        self._program = None
+        self._program = self._speaker = None
         self._reports: list[Json] = []
+        self._stops: dict[int, str] = {}
         self._left_at = 0.0
 
     # Inside the greenlet --------------------------------------------------------------------------
@@ -137,22 +145,24 @@ class ProgramTrainable(tune.Trainable):
             job = self._remit.job()
             stage = self._remit.stage_of(job)
             group = self._join_group(stage)
+            made = [self._trial(order, job, stage, group) for order in self._orders]
+            interleaver = self._interleave([one for one in made if one.order.served is None], stage)
         except Exception as error:  # noqa: BLE001 - a worker that can't even begin says why, trial by trial
+            self._drop_group()
             for order in self._orders:
                 yield {
                     "trial_id": order.trial_id,
-                    "state": "failed",
+                    "state": "lost" if isinstance(error, LostError) else "failed",
                     "error": describe(error),
                     "seconds": 0.0,
                 }
             return
         trials: list[WorkerTrial] = []
-        for order in self._orders:
-            trial = self._trial(order, job, stage, group)
-            if order.served is None:
+        for trial in made:
+            if trial.order.served is None:
                 trials.append(trial)
             else:
-                yield conclude(trial, Evaluation(order.served), stage, 0.0)
+                yield conclude(trial, Evaluation(trial.order.served), stage, 0.0)
         if not trials:
             return
         if len(trials) == 1:
@@ -161,12 +171,40 @@ class ProgramTrainable(tune.Trainable):
         begun = time.perf_counter()
         seed_all(trials[0].seed)
         try:
-            for trial, result in zip(trials, stage.program.run_batch(trials), strict=True):
+            results, each = stage.program.run_batch(trials), None
+            if interleaver is not None:
+                results = self._by_turns(trials, results)
+                each = (time.perf_counter() - begun) / len(trials)
+            for trial, result in zip(trials, results, strict=True):
                 now = time.perf_counter()
-                yield conclude(trial, result, stage, now - begun)
+                yield conclude(trial, result, stage, now - begun if each is None else each)
                 begun = time.perf_counter()
+        except TrialPruned:
+            raise
         except Exception as error:  # noqa: BLE001 - a batch that breaks off fails the trials it didn't answer
             log.warning("run_batch broke off: %s", error)
+
+    def _interleave(self, trials: Sequence[WorkerTrial], stage: Stage) -> Interleaver | None:
+        """Let trials share the group of a coded strategy."""
+        if not isinstance(self._group, RayWorkerGroup) or not trials:
+            return None
+        assert isinstance(stage.strategy, CodedStrategy)
+        interleaver = Interleaver(stage.strategy.open(self._group, len(trials)))
+        for trial in trials:
+            trial.interleaver = interleaver
+        return interleaver
+
+    def _by_turns(
+        self, trials: Sequence[WorkerTrial], results: Iterable[Evaluation | Exception]
+    ) -> Sequence[Evaluation | Exception]:
+        """Run trials that share workers. When the workers can't go on, all of them are lost."""
+        try:
+            results = list(results)
+        except LostError as error:
+            self._drop_group()
+            results = [error] * len(trials)
+        keep_rounds(trials)
+        return results
 
     def _one(self, trial: WorkerTrial, stage: Stage) -> Json:
         begun = time.perf_counter()
@@ -178,17 +216,13 @@ class ProgramTrainable(tune.Trainable):
             result: Any = stage.program.run(trial)
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises is that trial's result
             result = error
+            if isinstance(error, LostError):
+                self._drop_group()
         seconds = time.perf_counter() - begun
         if ranks is not None and (broken := ranks.join(failed=isinstance(result, Exception))):
             self._drop_group()
-            if isinstance(broken, LostError):
-                return {
-                    "trial_id": trial.order.trial_id,
-                    "state": "lost",
-                    "error": describe(broken),
-                    "seconds": seconds,
-                }
             result = broken
+        keep_rounds([trial])
         return conclude(trial, result, stage, seconds)
 
     def _trial(self, order: TrialOrder, job: Job, stage: Stage, group: Any) -> WorkerTrial:
@@ -213,10 +247,11 @@ class ProgramTrainable(tune.Trainable):
         if score is not None:
             result[SCORE] = score(report["metrics"])
         self._reports = []
-        current = greenlet.getcurrent()
-        assert current.parent is not None
-        current.parent.switch(result)
+        self._speaker = greenlet.getcurrent()  # maybe a member's, below the program's own
+        self._outside.switch(result)
         self._left_at = time.monotonic()
+        if report["number"] in self._stops:
+            raise TrialPruned(self._stops.pop(report["number"]))
 
     # Several workers ------------------------------------------------------------------------------
 
@@ -230,7 +265,7 @@ class ProgramTrainable(tune.Trainable):
             else:
                 assert isinstance(stage.strategy, CodedStrategy)
                 self._group = RayWorkerGroup(count, resources.cpu, resources.gpu)
-        return self._group.collective if isinstance(self._group, Ranks) else self._group
+        return self._group.collective if isinstance(self._group, Ranks) else None
 
     def _drop_group(self) -> None:
         group, self._group = self._group, None
@@ -251,14 +286,12 @@ def _score(stage: Stage, order: TrialOrder) -> Callable[[Mapping[str, float]], f
     return score
 
 
-def seed_all(seed: int) -> None:
-    """Seed the global generators that a program might draw from."""
-    random.seed(seed)
-    if "numpy" in sys.modules:
-        import numpy as np
-
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - for programs that draw from it
-    if "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(seed)
+def keep_rounds(trials: Sequence[WorkerTrial]) -> None:
+    """Keep what a coded strategy tells of its rounds, with each trial that it served."""
+    interleaver = trials[0].interleaver
+    if interleaver is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="orchestrate-rounds-") as folder:
+        for kind, path in interleaver.stream.artifacts(Path(folder)).items():
+            for trial in trials:
+                trial.save_artifact(kind, path)

@@ -17,19 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core.candidate import Candidate
 from ..core.crash import crash_point
-from ..core.errors import ArtifactError, TrialError
+from ..core.errors import ArtifactError, LostError, TrialError, TrialPruned
 from ..core.hookspecs import Schedule
 from ..core.job import Stage, stopped_by
 from ..core.objective import CombinedObjective, MeasuredObjective, ReportedObjective, StaticObjective
-from ..core.parallel import (
-    CodedStrategy,
-    Collective,
-    CollectiveStrategy,
-    Learner,
-    ParallelStrategy,
-    WorkerGroup,
-    local_gradient,
-)
+from ..core.parallel import Collective, CollectiveStrategy, Learner
 from ..core.program import Evaluation, TrialContext
 from ..core.registry import Registry
 from ..core.space import SearchSpace
@@ -73,7 +65,7 @@ class Place:
     job_id: str
     store: ArtifactStore
     gpu: bool = False
-    group: Collective | WorkerGroup | None = None
+    group: Collective | None = None
 
 
 class WorkerTrial(TrialContext):
@@ -96,6 +88,7 @@ class WorkerTrial(TrialContext):
         self.seed = order.seed
         self.saved: list[NewArtifact] = []
         self.last: dict[str, float] = {}
+        self.last_step: int | None = None
         self._stage = stage
         self._registry = registry
         self._place = place
@@ -113,8 +106,13 @@ class WorkerTrial(TrialContext):
 
         return torch.device("cuda" if self._place.gpu and torch.cuda.is_available() else "cpu")
 
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What there is to tell of the workers that make its gradients."""
+        return self.interleaver.stream.metrics() if self.interleaver is not None else {}
+
     def report(self, metrics: Mapping[str, float], step: int) -> None:
-        self.last = finite(metrics)
+        self.last, self.last_step = finite({**metrics, **self.figures}), int(step)
         if self.speaks:
             at = datetime.now(UTC).isoformat()
             self._publish({"number": self.number, "step": int(step), "metrics": self.last, "at": at})
@@ -162,13 +160,10 @@ class WorkerTrial(TrialContext):
         return self._registry.schedule(name)(total_steps, **options)
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:
-        strategy: ParallelStrategy | None = self._stage.strategy
-        group = self._place.group
+        strategy = self._stage.strategy
         if isinstance(strategy, CollectiveStrategy):
-            return strategy.gradient(learner, samples, cast(Collective, group))
-        if isinstance(strategy, CodedStrategy):
-            return strategy.gradient(learner, samples, cast(WorkerGroup, group))
-        return local_gradient(learner, samples)
+            return strategy.gradient(learner, samples, cast(Collective, self._place.group))
+        return super().gradient(learner, samples)
 
     @cached_property
     def _folder(self) -> Path:
@@ -197,6 +192,15 @@ def conclude(trial: WorkerTrial, result: Evaluation | Exception, stage: Stage, s
     """Turn a program's result into the message that ends the trial: metrics and objective values, or
     the error. Measures the measured objectives.
     """
+    if isinstance(result, TrialPruned):
+        return {
+            "trial_id": trial.order.trial_id,
+            "state": "pruned",
+            "reason": str(result),
+            "metrics": trial.last,
+            "steps": trial.last_step,
+            "seconds": seconds,
+        }
     if not isinstance(result, Exception):
         try:
             return _finished(trial, result, stage, seconds)
@@ -204,14 +208,14 @@ def conclude(trial: WorkerTrial, result: Evaluation | Exception, stage: Stage, s
             result = error
     return {
         "trial_id": trial.order.trial_id,
-        "state": "failed",
+        "state": "lost" if isinstance(result, LostError) else "failed",
         "error": describe(result),
         "seconds": seconds,
     }
 
 
 def _finished(trial: WorkerTrial, evaluation: Evaluation, stage: Stage, seconds: float) -> Json:
-    metrics = finite(evaluation.metrics)
+    metrics = finite({**evaluation.metrics, **trial.figures})
     begun = time.perf_counter()
     return {
         "trial_id": trial.order.trial_id,

@@ -10,21 +10,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.util import get_node_ip_address
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ..core.errors import LostError, TrialError
-from ..core.parallel import Reply
+from ..core.parallel import Cancelled, Reply, WorkerGroup, cancellable
+from ..core.seeds import seed_all
 from .runtime import Remit
 from .trial import Json, TrialOrder, WorkerTrial
 
@@ -83,8 +88,6 @@ class RankActor:
 
     def run(self, remit: Json, order: Json) -> None:
         """Run one trial's program; its exception, if any, goes to rank 0."""
-        from .trainable import seed_all
-
         known = Remit.of(remit)
         job = known.job()
         stage = known.stage_of(job)
@@ -99,24 +102,22 @@ class RankActor:
         seed_all(trial.seed)
         stage.program.run(trial)
 
-    def call(self, function: Callable[[Any], Any], argument: Any) -> tuple[Any, float]:
-        """Run a function; give its value and the seconds it took."""
-        begun = time.perf_counter()
-        return function(argument), time.perf_counter() - begun
 
-
-def _actor(cpu: float, gpu: float, bundle: int) -> Any:
+def _bundle(index: int) -> PlacementGroupSchedulingStrategy | None:
+    """A bundle of the trial's placement group; None outside of one."""
     group = get_current_placement_group()
-    strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle) if group else None
-    remote = ray.remote(RankActor)
-    return remote.options(num_cpus=cpu, num_gpus=gpu, scheduling_strategy=strategy).remote()
+    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index) if group else None
 
 
 class Ranks:
     """Rank 0's hold on the others. Kept from trial to trial, since joining takes seconds."""
 
     def __init__(self, size: int, cpu: float, gpu: float) -> None:
-        self._actors = [_actor(cpu, gpu, bundle) for bundle in range(1, size)]
+        remote: Any = ray.remote(RankActor)
+        self._actors = [
+            remote.options(num_cpus=cpu, num_gpus=gpu, scheduling_strategy=_bundle(index)).remote()
+            for index in range(1, size)
+        ]
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
@@ -153,50 +154,180 @@ class Ranks:
         self.collective.close()
 
 
-class RayWorkerGroup:
+class WorkerActor:
+    """One worker of a coded group: a task at a time, and an ear for cancellations beside it.
+
+    A method that runs can't be interrupted by Ray, so that a cancellation is a number that the task
+    looks at: tasks up to it are given up.
+    """
+
+    def __init__(self, threads: int, visible: str | None) -> None:
+        if visible is not None:  # before CUDA starts
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        self._threads = threads
+        self._cancelled = 0
+        self._heard = threading.Condition()
+
+    def call(
+        self, function: Callable[[Any], Any], argument: Any, number: int, pause: float
+    ) -> tuple[Any, float]:
+        """Run task `number`; give its value and the seconds it took.
+
+        Raises:
+            Cancelled: it was given up.
+        """
+        if self._threads:
+            self._limit_threads()
+        begun = time.perf_counter()
+        with self._heard:
+            if self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause):
+                raise Cancelled
+        with cancellable(lambda: self._cancelled >= number):
+            value = function(argument)
+        return value, time.perf_counter() - begun
+
+    def _limit_threads(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        self._threads = 0
+
+    @ray.method(concurrency_group="ear")
+    def cancel(self, number: int) -> None:
+        """Give up all tasks up to `number`."""
+        with self._heard:
+            self._cancelled = max(self._cancelled, number)
+            self._heard.notify_all()
+
+    @ray.method(concurrency_group="ear")
+    def node(self) -> str:
+        """The node that this process runs on."""
+        return ray.get_runtime_context().get_node_id()
+
+
+@dataclass(frozen=True)
+class ObjectShared:
+    """`core.parallel.Shared` in Ray's object store."""
+
+    reference: Any
+
+    def get(self) -> Any:
+        """The value, read from this node's memory."""
+        return ray.get(self.reference)
+
+
+@dataclass(frozen=True)
+class _Owed:
+    """A task in a worker's hands."""
+
+    worker: int
+    ticket: Any
+    number: int
+
+
+class RayWorkerGroup(WorkerGroup):
     """`core.parallel.WorkerGroup` on Ray actors; the master is the trial's own process.
 
-    Workers hold bundles 1 to `size` - 1 of the placement group, worker 0 runs in the master's bundle
-    without claiming its resources again.
+    Workers hold bundles 1 to `size` - 1 of the placement group. Worker 0 lives in the master's bundle
+    without claiming its resources again, and shares the master's GPU if there is one. A replacement
+    takes its predecessor's bundle, which Ray moves when its node is gone.
     """
 
     def __init__(self, size: int, cpu: float, gpu: float) -> None:
         self.size = size
         self._resources = (cpu, gpu)
+        self._number = 0
         self._actors = [self._start(worker) for worker in range(size)]
-        self._pending: dict[Any, int] = {}
+        self._owed: dict[Any, _Owed] = {}
+        self._busy: dict[int, Any] = {}  # by worker: the reference to what it runs
+        self._waiting: dict[int, tuple[Any, ...]] = {}  # by worker: what it runs next
+        self._ready: deque[Any] = deque()
+        self._nodes: list[str] = []
 
     def _start(self, worker: int) -> Any:
-        cpu, gpu = self._resources if worker else (0, 0)
-        return _actor(cpu, gpu, worker)
+        cpu, gpu = self._resources
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpu and not worker else None
+        claimed = {"num_cpus": cpu if worker else 0, "num_gpus": gpu if worker else 0}
+        remote: Any = cast(Any, ray.remote)(concurrency_groups={"ear": 1})(WorkerActor)
+        options = remote.options(**claimed, scheduling_strategy=_bundle(worker))
+        return options.remote(max(1, int(cpu)), visible)
 
-    def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Reply]:
-        """Run `function(arguments[w])` on each worker; yield replies as they arrive."""
-        pending = {
-            actor.call.remote(function, argument): worker
-            for worker, (actor, argument) in enumerate(zip(self._actors, arguments, strict=True))
-        }
-        self._pending.update(pending)
-        while waiting := [reference for reference in pending if reference in self._pending]:
-            ready, _ = ray.wait(waiting, num_returns=1)
-            for reference in ready:
-                worker = self._pending.pop(reference, None)
-                if worker is not None:
-                    yield self._reply(reference, worker)
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Each worker's node, as it started. Waits for all processes to start.
 
-    def cancel(self, workers: Sequence[int]) -> None:
-        """Drop what these workers owe. A call that already runs ends by itself, unheard."""
-        for reference, worker in list(self._pending.items()):
-            if worker in workers:
-                del self._pending[reference]
-                with suppress(Exception):
-                    ray.cancel(reference)
+        Raises:
+            LostError: one died while it started.
+        """
+        if not self._nodes:
+            try:
+                self._nodes = list(ray.get([actor.node.remote() for actor in self._actors]))
+            except RayActorError as error:
+                raise LostError(f"a worker of the trial's group died while it started: {error}") from error
+        return self._nodes
+
+    def send(
+        self,
+        worker: int,
+        function: Callable[[Any], Any],
+        argument: Any,
+        *,
+        ticket: Any = None,
+        pause: float = 0.0,
+    ) -> None:
+        """Hand a worker a task, or let it wait for the one before."""
+        task = (function, argument, pause, ticket)
+        if worker in self._busy:
+            self._waiting[worker] = task
+        else:
+            self._hand(worker, *task)
+
+    def _hand(self, worker: int, function: Any, argument: Any, pause: float, ticket: Any) -> None:
+        self._number += 1
+        reference = self._actors[worker].call.remote(function, argument, self._number, pause)
+        self._owed[reference] = _Owed(worker, ticket, self._number)
+        self._busy[worker] = reference
+
+    def receive(self, timeout: float | None = None) -> Reply | None:
+        """Return the next reply."""
+        if not self._ready:
+            if not self._owed:
+                if timeout:
+                    time.sleep(timeout)
+                return None
+            owed = list(self._owed)
+            first, _ = ray.wait(owed, timeout=timeout)
+            if not first:
+                return None
+            self._ready.extend(ray.wait(owed, num_returns=len(owed), timeout=0)[0] or first)
+        reference = self._ready.popleft()
+        owed = self._owed.pop(reference)
+        del self._busy[owed.worker]
+        if waiting := self._waiting.pop(owed.worker, None):
+            self._hand(owed.worker, *waiting)
+        return self._reply(reference, owed)
+
+    def cancel(self, workers: Iterable[int]) -> None:
+        """Tell these workers to give up what they run, and forget what waits for them."""
+        for worker in workers:
+            self._waiting.pop(worker, None)
+            reference = self._busy.get(worker)
+            if reference is not None:
+                self._actors[worker].cancel.remote(self._owed[reference].number)
 
     def replace(self, worker: int) -> None:
-        """Start a fresh process in place of a worker."""
-        self.cancel([worker])
+        """Start a fresh process in place of a worker, wherever its bundle is by now."""
+        self._waiting.pop(worker, None)
+        reference = self._busy.pop(worker, None)
+        if reference is not None:
+            del self._owed[reference]
+            self._ready = deque(each for each in self._ready if each != reference)
         ray.kill(self._actors[worker])
         self._actors[worker] = self._start(worker)
+
+    def share(self, value: Any) -> ObjectShared:
+        """Put a value in the object store: one copy a node."""
+        return ObjectShared(ray.put(value))
 
     def now(self) -> float:
         """Seconds on the wall clock."""
@@ -207,11 +338,15 @@ class RayWorkerGroup:
         for actor in self._actors:
             ray.kill(actor)
 
-    def _reply(self, reference: Any, worker: int) -> Reply:
+    def _reply(self, reference: Any, owed: _Owed) -> Reply:
+        worker, ticket = owed.worker, owed.ticket
         try:
             value, seconds = ray.get(reference)
-        except RayActorError as error:
-            return Reply(worker, error=f"worker {worker} died: {error}")
         except RayTaskError as error:
-            return Reply(worker, error=f"worker {worker} raised: {error}")
-        return Reply(worker, value, seconds)
+            if isinstance(error.cause, Cancelled):
+                return Reply(worker, error="cancelled", ticket=ticket, cause="cancelled")
+            text = f"worker {worker} raised: {error}"
+            return Reply(worker, error=text, ticket=ticket, cause="raised")
+        except RayError as error:  # the process, its node or its objects are gone
+            return Reply(worker, error=f"worker {worker} died: {error}", ticket=ticket, cause="died")
+        return Reply(worker, value, seconds, ticket=ticket)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..parallel import Reply
+from ..parallel import Reply, WorkerGroup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,14 +86,42 @@ class Meeting:
         return results
 
 
-class LocalWorkers:
-    """A `WorkerGroup` that runs everything here, one after the other, on a clock of its own.
+@dataclass(frozen=True)
+class Snapshot:
+    """A `Shared` value in this process."""
+
+    value: Any
+
+    def get(self) -> Any:
+        """The value."""
+        return self.value
+
+
+@dataclass(order=True)
+class _Task:
+    due: float
+    number: int
+    worker: int = field(compare=False)
+    function: Callable[[Any], Any] = field(compare=False)
+    argument: Any = field(compare=False)
+    ticket: Any = field(compare=False)
+    pause: float = field(compare=False)
+    begun: float = field(compare=False, default=0.0)
+    cancelled: bool = field(compare=False, default=False)
+
+
+class LocalWorkers(WorkerGroup):
+    """A `WorkerGroup` of this process, on a virtual clock: a task is computed when its reply is due.
 
     Args:
         size: number of workers.
         dead: workers that answer with an error, until they are replaced.
-        order: in which replies arrive; by default from worker 0 on.
-        seconds: what each reply takes on the clock.
+        order: in which replies to tasks sent at once arrive, when `seconds` is a number: the first
+            takes so long, the next twice as long, and so on. By default from worker 0 on.
+        seconds: what a task takes: a number, or a function of the worker and of how many tasks it has
+            had before.
+        deaf: workers that hear of no cancellation: what was cancelled is handed in late.
+        nodes: the workers' nodes; by default one.
     """
 
     def __init__(
@@ -99,40 +129,104 @@ class LocalWorkers:
         size: int,
         dead: Collection[int] = (),
         order: Sequence[int] | None = None,
-        seconds: float = 1.0,
+        seconds: float | Callable[[int, int], float] = 1.0,
+        *,
+        deaf: Collection[int] = (),
+        nodes: Sequence[str] | None = None,
     ) -> None:
-        self._size = size
+        self.size = size
+        self._nodes = nodes or ["here"] * size
         self._dead = set(dead)
-        self._order = list(order if order is not None else range(size))
+        self._rank = {worker: rank for rank, worker in enumerate(order or range(size))}
         self._seconds = seconds
+        self._deaf = set(deaf)
         self._now = 0.0
-        self._cancelled: set[int] = set()
+        self._sent = 0
+        self._had = [0] * size
+        self._running: dict[int, _Task] = {}
+        self._waiting: dict[int, _Task] = {}
 
     @property
-    def size(self) -> int:
-        """Number of workers."""
-        return self._size
+    def nodes(self) -> Sequence[str]:
+        """The workers' nodes."""
+        return self._nodes
 
-    def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Reply]:
-        """Run `function` on each worker's argument; yield replies in the group's order."""
-        self._cancelled.clear()
-        for worker in self._order:
-            if worker in self._cancelled:
-                continue
-            self._now += self._seconds
-            if worker in self._dead:
-                yield Reply(worker, seconds=self._seconds, error="the worker is dead")
-            else:
-                yield Reply(worker, function(arguments[worker]), self._seconds)
+    def send(
+        self,
+        worker: int,
+        function: Callable[[Any], Any],
+        argument: Any,
+        *,
+        ticket: Any = None,
+        pause: float = 0.0,
+    ) -> None:
+        """Hand a worker a task."""
+        self._sent += 1
+        task = _Task(0.0, self._sent, worker, function, argument, ticket, pause)
+        if worker in self._running:
+            self._waiting[worker] = task
+        else:
+            self._begin(task)
 
-    def cancel(self, workers: Sequence[int]) -> None:
-        """Drop these workers' replies."""
-        self._cancelled.update(workers)
+    def _begin(self, task: _Task) -> None:
+        worker = task.worker
+        if callable(self._seconds):
+            needed = self._seconds(worker, self._had[worker])
+        else:
+            needed = self._seconds * (self._rank[worker] + 1)
+        self._had[worker] += 1
+        task.begun, task.due = self._now, self._now + task.pause + needed
+        self._running[worker] = task
+
+    def receive(self, timeout: float | None = None) -> Reply | None:
+        """Turn the clock on to the next reply, or by `timeout`."""
+        task = min(self._running.values(), default=None)
+        until = math.inf if timeout is None else self._now + timeout
+        if task is None or task.due > until or task.due == math.inf:
+            self._now = self._now if until == math.inf else until
+            return None
+        self._now = max(self._now, task.due)
+        del self._running[task.worker]
+        if waiting := self._waiting.pop(task.worker, None):
+            self._begin(waiting)
+        return self._reply(task)
+
+    def _reply(self, task: _Task) -> Reply:
+        worker, seconds = task.worker, self._now - task.begun
+        if worker in self._dead:
+            return Reply(worker, None, seconds, "the worker is dead", task.ticket, "died")
+        if task.cancelled:
+            return Reply(worker, None, seconds, "cancelled", task.ticket, "cancelled")
+        try:
+            value = task.function(task.argument)
+        except Exception as error:  # noqa: BLE001 - the master is told, as by any group
+            return Reply(worker, None, seconds, f"{type(error).__name__}: {error}", task.ticket, "raised")
+        return Reply(worker, value, seconds, None, task.ticket)
+
+    def cancel(self, workers: Iterable[int]) -> None:
+        """End these workers' tasks now, except those of the deaf."""
+        for worker in workers:
+            self._waiting.pop(worker, None)
+            if worker in self._running and worker not in self._deaf:
+                task = self._running[worker]
+                task.cancelled, task.due = True, self._now
 
     def replace(self, worker: int) -> None:
         """Bring a dead worker back."""
         self._dead.discard(worker)
+        self._running.pop(worker, None)
+        self._waiting.pop(worker, None)
+
+    def kill(self, worker: int) -> None:
+        """Let a worker die: what it runs is answered by its death, at once."""
+        self._dead.add(worker)
+        if worker in self._running:
+            self._running[worker].due = self._now
+
+    def share(self, value: Any) -> Snapshot:
+        """Share a value: itself."""
+        return Snapshot(value)
 
     def now(self) -> float:
-        """Seconds that the replies have taken so far."""
+        """Virtual seconds since the start."""
         return self._now

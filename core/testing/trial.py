@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..candidate import Candidate
 from ..errors import ArtifactError, TrialError, TrialPruned, UnknownPluginError, near_misses
 from ..hookspecs import Schedule
-from ..parallel import Collective, CollectiveStrategy, Learner, local_gradient
+from ..parallel import Collective, CollectiveStrategy, Learner
 from ..program import TrialContext
 from ..registry import Registry
 from ..space import SearchSpace
@@ -126,6 +126,6 @@ class LocalTrial(TrialContext):
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:
         if self._strategy is None:
-            return local_gradient(learner, samples)
+            return super().gradient(learner, samples)
         strategy, group = self._strategy
         return strategy.gradient(learner, samples, group)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orchestrate.core import (
+    Cancelled,
     Candidate,
     Choose,
     Evaluation,
@@ -18,6 +19,7 @@ from orchestrate.core import (
     Shape,
     StaticObjective,
     TrialContext,
+    cancelled,
 )
 
 
@@ -176,6 +178,50 @@ def gradients(trial: TrialContext) -> dict[str, float]:
     loss = trial.gradient(Linear(), torch.arange(37))
     entries = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])  # type: ignore[union-attr]
     return {"loss": loss, **{f"g{index}": float(entry) for index, entry in enumerate(entries)}}
+
+
+def steady(trial: TrialContext, steps: int = 9, fail: int = -1) -> dict[str, float]:
+    """Train a linear model for some steps, with checkpoints, from where it stood."""
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(37, 4, generator=generator, dtype=torch.float64)
+    targets = torch.randn(37, generator=generator, dtype=torch.float64)
+    model = nn.Linear(4, 1).double()  # of the trial's own seed
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1 * float(trial.candidate["x"]))  # type: ignore[arg-type]
+
+    class Linear:
+        def __init__(self) -> None:
+            self.model = model
+            self.fail = trial.number == fail
+
+        def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+            if self.fail:
+                raise ValueError("no luck on a worker")
+            return (model(inputs[samples]).squeeze(-1) - targets[samples]).square().sum()
+
+    loss = 0.0
+    for step in range(1, steps + 1):
+        loss = trial.gradient(Linear(), torch.randperm(37)[:30])
+        optimizer.step()
+        trial.report({"loss": loss}, step)
+    return {"loss": loss, **{f"w{index}": entry.item() for index, entry in enumerate(model.weight[0])}}
+
+
+def process(_: None) -> int:
+    """The worker's process."""
+    return os.getpid()
+
+
+def attentive(seconds: float) -> float:
+    """Sleep, unless the master gives up waiting."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if cancelled():
+            raise Cancelled
+        time.sleep(0.01)
+    return seconds
 
 
 def sleepy(seconds: float) -> float:

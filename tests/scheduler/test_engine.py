@@ -141,10 +141,23 @@ def test_workers_of_a_group_answer_in_any_order_and_can_be_replaced(ray_cluster:
         assert "worker 1 died" in died[1]
         group.replace(1)
         assert [reply.error for reply in group.map(parts.sleepy, [0.0, 0.0, 0.0])] == [None] * 3
-        answers = group.map(parts.sleepy, [0.0, 5.0, 0.0])
+        answers = group.map(parts.sleepy, [0.0, 1.0, 0.0])
         first = [next(answers).worker for _ in range(2)]
         group.cancel([1])
         assert sorted(first) == [0, 2]
+        assert [reply.worker for reply in answers] == [1]  # it didn't ask whether it is still wanted
+        answers = group.map(parts.attentive, [0.0, 30.0, 0.0])
+        assert sorted(next(answers).worker for _ in range(2)) == [0, 2]
+        group.cancel([1])
         assert list(answers) == []
+        group.send(0, parts.sleepy, 0.0, ticket="late", pause=30.0)
+        group.send(0, parts.sleepy, 0.1, ticket="dropped")
+        group.send(0, parts.sleepy, 0.2, ticket="next")
+        assert group.receive(0.1) is None
+        group.cancel([0])
+        reply = group.receive(10.0)
+        assert reply is not None
+        assert (reply.ticket, reply.cause) == ("late", "cancelled")
+        assert group.receive(0.1) is None  # what waited was dropped with it
     finally:
         group.close()

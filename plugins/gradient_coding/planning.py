@@ -1,0 +1,131 @@
+"""Which scheme a session uses: the one that was asked for, or the one that its rounds so far favour."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .codes.base import Floats
+from .schemes import Scheme
+from .selection import Decision, Plan, Selector, probes
+from .simulation import Costs
+from .waiting import Wait
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A scheme to use from a drained boundary on, how its rounds wait, and why."""
+
+    scheme: Scheme
+    wait: Wait
+    reason: str
+
+
+class Planner(ABC):
+    """Chooses schemes. A switch happens when no job is under way."""
+
+    @abstractmethod
+    def choose(self, models: int) -> Chosen:
+        """What to use from now on, for so many models."""
+
+    def record(self, loads: Floats, seconds: Floats, duration: float, decode: float) -> None:  # noqa: B027
+        """Hear of a round: loads and reply times (n,), NaN where it ended before the reply; its
+        duration; seconds of decoding. All by code position.
+        """
+
+    @property
+    def due(self) -> bool:
+        """Whether another scheme is to be used, so that no new job should be issued."""
+        return False
+
+
+class Fixed(Planner):
+    """One scheme for the number of models."""
+
+    def __init__(self, make: Callable[[int], Scheme], wait: Wait) -> None:
+        self._make = make
+        self._wait = wait
+
+    def choose(self, models: int) -> Chosen:
+        """The scheme."""
+        return Chosen(self._make(models), self._wait, "asked for")
+
+
+class Auto(Planner):
+    """Probes with uncoded and lightly coded rounds, then takes what a replay of them favours.
+
+    Decisions are made in a thread, from time to time; meanwhile rounds go on.
+
+    Args:
+        n: workers.
+        models: how many train at once at the beginning.
+        probe: rounds of each probing plan.
+        every: rounds between two decisions.
+    """
+
+    def __init__(self, n: int, models: int, probe: int, every: int) -> None:
+        self._n = n
+        self._models = models
+        self._selector = Selector(n, models - 1, horizon=every)
+        self._probes = probes(n)
+        self._probe, self._every = probe, every
+        self._plan, self._reason = self._probes[0], "probe: reply times without a code"
+        self._rounds = 0  # with this plan, or since the last decision
+        self._decoding: list[float] = []
+        self._deciding: Future[Decision] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="orchestrate-select")
+
+    def choose(self, models: int) -> Chosen:
+        """The plan that is due."""
+        if self._probes and self._rounds >= self._probe:
+            self._probes.pop(0)
+            if self._probes:
+                self._plan, self._reason = self._probes[0], "probe: reply times at another load"
+            else:
+                self._take(self._decide().result())
+            self._rounds = 0
+        elif self._deciding is not None and self._deciding.done():
+            self._take(self._deciding.result())
+            self._deciding = None
+        if models < self._models:
+            self._models = models
+            if self._plan.make(self._n).delay >= models:
+                self._plan = Plan("gc-frc", {"s": min(1, self._n - 1)})
+                self._reason = f"only {models} models are left"
+        return Chosen(self._plan.make(self._n), self._plan.wait, self._reason)
+
+    def record(self, loads: Floats, seconds: Floats, duration: float, decode: float) -> None:
+        """Keep a round, and begin to decide when it is time."""
+        self._selector.record(loads, seconds, duration)
+        self._decoding.append(decode)
+        self._rounds += 1
+        if not self._probes and self._deciding is None and self._rounds >= self._every:
+            self._deciding = self._decide()
+            self._rounds = 0
+
+    @property
+    def due(self) -> bool:
+        if self._probes:
+            return self._rounds >= self._probe
+        if self._deciding is None or not self._deciding.done():
+            return False
+        if self._deciding.result().switch:
+            return True
+        log.info("gradient coding: %s", self._deciding.result().reason)
+        self._deciding = None
+        return False
+
+    def _decide(self) -> Future[Decision]:
+        recent = sorted(self._decoding[-self._every :])
+        self._selector.costs = Costs(decode=recent[len(recent) // 2])
+        self._selector.most_delay = self._models - 1
+        return self._pool.submit(self._selector.decide, self._plan)
+
+    def _take(self, decision: Decision) -> None:
+        self._plan, self._reason = decision.plan, decision.reason
+        log.info("gradient coding: %s: %s", decision.plan, decision.reason)

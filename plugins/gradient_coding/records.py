@@ -1,0 +1,160 @@
+"""What happened in each round, as data: for the trial's artifacts, for a picture, and for replay.
+
+A journal is a file of JSON lines: `use` lines name a scheme and where its rounds begin, the others
+are rounds. Workers are counted from 0 in the group's order; a scheme's code positions are mapped to
+workers by `place`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import ArtifactError
+from .schemes import Scheme
+from .waiting import Ended, Wait
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A gradient that was recovered: from how many vectors, how exactly, in how many seconds."""
+
+    job: int
+    model: int
+    residual: float
+    terms: int
+    seconds: float
+
+
+@dataclass
+class Round:
+    """One round. Seconds count from its `start`, on the group's clock."""
+
+    number: int
+    job: int | None
+    model: int | None = None
+    start: float = 0.0
+    seconds: float = 0.0
+    fastest: float = 0.0
+    window: float | None = None
+    """When the wait for more than a few ended; None: too few replied to tell."""
+    waited: float = 0.0
+    """Seconds that the round stayed open after its window."""
+    cause: str = ""
+    load: float = 0.0
+    """Largest part of one job's samples that a worker had."""
+    arrivals: list[float | None] = field(default_factory=list[float | None])
+    """By worker: when its whole reply was in; None: not in this round."""
+    stragglers: list[int] = field(default_factory=list[int])
+    banked: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    """Worker, job and slot of late parts that were of use."""
+    replaced: list[int] = field(default_factory=list[int])
+    """Workers whose process was replaced."""
+    given_up: list[int] = field(default_factory=list[int])
+    """Jobs given up before this round opened."""
+    dropped: list[int] = field(default_factory=list[int])
+    """Jobs given up while it was open: their learner raised."""
+    decoded: list[Decoded] = field(default_factory=list[Decoded])
+    bytes: int = 0
+    """Received by the master."""
+    master: float = 0.0
+    """Seconds in which the master published, sent and decoded."""
+
+    def end(self, ended: Ended, stragglers: Iterable[int]) -> None:
+        """Note how the round ended."""
+        self.seconds, self.fastest, self.waited = ended.duration, ended.fastest, ended.waited
+        self.window = ended.window if math.isfinite(ended.window) else None
+        self.cause = str(ended.cause)
+        self.stragglers = list(stragglers)
+
+
+@dataclass(frozen=True)
+class Use:
+    """From the round after `base` on, a scheme: its name and parameters, and its workers' places."""
+
+    base: int
+    scheme: Mapping[str, Any]
+    place: Sequence[int]
+    wait: Mapping[str, Any]
+    reason: str = ""
+
+
+class Journal:
+    """The rounds of a session."""
+
+    def __init__(self) -> None:
+        self.entries: list[Use | Round] = []
+
+    @property
+    def rounds(self) -> list[Round]:
+        """Its rounds, in order."""
+        return [entry for entry in self.entries if isinstance(entry, Round)]
+
+    @property
+    def uses(self) -> list[Use]:
+        """The schemes, in order."""
+        return [entry for entry in self.entries if isinstance(entry, Use)]
+
+    def use(self, scheme: Scheme, place: Sequence[int], wait: Wait, base: int, reason: str) -> None:
+        """Note that a scheme is used from now on."""
+        described = scheme.describe()
+        if (code := getattr(scheme, "code", None)) is not None:
+            described["code"] = type(code).__name__
+        self.entries.append(Use(base, described, list(place), asdict(wait), reason))
+
+    def add(self, record: Round) -> None:
+        """Note a round."""
+        self.entries.append(record)
+
+    def write(self, path: Path) -> None:
+        """Write the journal as JSON lines."""
+        with path.open("w", encoding="utf-8") as file:
+            for entry in self.entries:
+                kind = "use" if isinstance(entry, Use) else "round"
+                file.write(json.dumps({kind: asdict(entry)}, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Journal:
+        """Read a journal.
+
+        Raises:
+            ArtifactError: it isn't one.
+        """
+        journal = cls()
+        try:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                ((kind, data),) = json.loads(line).items()
+                if kind == "use":
+                    journal.entries.append(Use(**data))
+                else:
+                    data["decoded"] = [Decoded(**one) for one in data["decoded"]]
+                    data["banked"] = [tuple(one) for one in data["banked"]]
+                    journal.entries.append(Round(**data))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactError(f"{path} is no journal of gradient coding rounds: {error}") from error
+        return journal
+
+    def summary(self) -> dict[str, float]:
+        """Figures of the whole session, by name."""
+        rounds = self.rounds
+        if not rounds:
+            return {}
+        decoded = [one for record in rounds for one in record.decoded]
+        seconds = sum(record.seconds for record in rounds)
+        slots = sum(len(record.arrivals) for record in rounds)
+        return {
+            "rounds": len(rounds),
+            "round_seconds": seconds / len(rounds),
+            "straggler_share": sum(len(record.stragglers) for record in rounds) / slots,
+            "waited_share": sum(record.waited for record in rounds) / seconds if seconds else 0.0,
+            "banked": sum(len(record.banked) for record in rounds),
+            "replaced": sum(len(record.replaced) for record in rounds),
+            "master_share": sum(record.master for record in rounds) / seconds if seconds else 0.0,
+            "decode_ms": 1e3 * sum(one.seconds for one in decoded) / len(decoded) if decoded else 0.0,
+            "largest_residual": max((one.residual for one in decoded), default=0.0),
+            "megabytes": sum(record.bytes for record in rounds) / 1e6,
+        }

@@ -1,0 +1,84 @@
+"""Replays a journal: the same masks through fresh state machines must decode the same jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .codes import CyclicMDS
+from .codes.base import Mask
+from .records import Journal, Round, Use
+from .schemes import GradientCoding, Part, Scheme
+from .selection import create
+from .stragglers.models import Pattern
+
+
+@dataclass(frozen=True)
+class Step:
+    """A replayed round: its record, and what came out otherwise than recorded ("" if nothing did)."""
+
+    record: Round
+    difference: str
+
+
+def replay(journal: Journal) -> Iterator[Step]:
+    """Drive fresh schemes by a journal's masks, round by round."""
+    scheme: Scheme | None = None
+    place: list[int] = []
+    parts: dict[tuple[int, int, int], Part] = {}
+    for entry in journal.entries:
+        if isinstance(entry, Use):
+            scheme, place, parts = rebuild(entry), list(entry.place), {}
+        else:
+            assert scheme is not None
+            yield Step(entry, _round(scheme, place, parts, entry))
+
+
+def rebuild(use: Use) -> Scheme:
+    """The scheme of a journal's entry."""
+    described = dict(use.scheme)
+    name, n, code = described["scheme"], described["workers"], described.get("code", "")
+    if name == "gc" and code == "CyclicMDS":
+        return GradientCoding(n, described["s"], CyclicMDS(n, described["s"]))
+    return create("gc-frc" if name == "gc" and code == "FractionalRepetition" else name, n, described)
+
+
+def _round(scheme: Scheme, place: list[int], parts: dict[tuple[int, int, int], Part], record: Round) -> str:
+    for job in record.given_up:
+        scheme.discard(job)
+    assignment = scheme.assign(record.job is not None)
+    for position, worker in enumerate(place):
+        for part in scheme.parts(position):
+            parts[worker, part.job, part.slot] = part
+    for job in record.dropped:
+        scheme.discard(job)
+    position_of = {worker: position for position, worker in enumerate(place)}
+    for worker, job, slot in record.banked:
+        if not scheme.bank(position_of[worker], parts[worker, job, slot]):
+            return f"the late reply of worker {worker} for job {job} is of no use"
+    replied: Mask = ~assignment.working | [record.arrivals[worker] is not None for worker in place]
+    if not scheme.feasible(replied):
+        return "the round may not close with these replies"
+    closed = scheme.close(replied)
+    found = sorted(place[position] for position in np.flatnonzero(closed.stragglers))
+    if found != record.stragglers:
+        return f"stragglers are {found}, recorded are {record.stragglers}"
+    decoded = [one.job for one in record.decoded]
+    if list(closed.decodable) != decoded:
+        return f"jobs {list(closed.decodable)} decode, recorded are {decoded}"
+    for one in record.decoded:
+        decoding = scheme.decode(one.job)
+        if (len(decoding.terms), decoding.residual) != (one.terms, one.residual):
+            return f"job {one.job} decodes from {len(decoding.terms)} vectors, recorded are {one.terms}"
+    return ""
+
+
+def pattern(journal: Journal) -> Pattern:
+    """Who straggled, boolean (rounds, workers)."""
+    rounds = journal.rounds
+    masks = np.zeros((len(rounds), len(rounds[0].arrivals) if rounds else 0), dtype=bool)
+    for row, record in zip(masks, rounds, strict=True):
+        row[record.stragglers] = True
+    return masks

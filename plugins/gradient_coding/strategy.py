@@ -1,0 +1,170 @@
+"""The parallel strategy `gradient-coding`: its options, and what they make of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+from weakref import WeakKeyDictionary
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from ...core import CodedStrategy, Learner, PluginOptions, SpecError, WorkerGroup
+from .codes import CyclicMDS
+from .injection import Injected, InjectOptions
+from .planning import Auto, Fixed, Planner
+from .schemes import GradientCoding, Scheme
+from .selection import create
+from .waiting import Rule, Wait
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .session import Session
+
+
+class GradientCodingOptions(PluginOptions):
+    """Options of `gradient-coding`."""
+
+    scheme: Literal["auto", "uncoded", "gc-frc", "gc", "sr-sgc", "m-sgc"] = Field(
+        default="gc-frc",
+        description="Coding scheme; `auto` measures and chooses. `sr-sgc` and `m-sgc` train several "
+        "candidates at once (`batch`).",
+    )
+    stragglers: NonNegativeInt = Field(
+        default=1,
+        description="Stragglers a round that `gc-frc` and `gc` bear, s; a sample is computed s + 1 times.",
+    )
+    burst: PositiveInt = Field(default=1, description="B of `sr-sgc` and `m-sgc`: rounds a worker is slow.")
+    window: PositiveInt = Field(
+        default=2, description="W of `sr-sgc` and `m-sgc`: rounds that their straggler model looks at."
+    )
+    distinct: NonNegativeInt = Field(
+        default=1, description="Lambda of `sr-sgc` and `m-sgc`: different stragglers in a window."
+    )
+    code: Literal["random", "mds"] = Field(
+        default="random", description="Cyclic code of `gc`: random and well conditioned, or deterministic."
+    )
+    probe: PositiveInt = Field(default=12, description="Rounds of each of the probes of `auto`.")
+    reselect: PositiveInt = Field(default=80, description="Rounds after which `auto` decides anew.")
+    wait: Rule = Field(
+        default=Rule.FEASIBLE, description="What a round waits for after its window (see the method's page)."
+    )
+    mu: NonNegativeFloat | None = Field(
+        default=None,
+        description="A round stays open for 1 + mu times the fastest worker's time at least. Default: 0 for "
+        "uncoded, gc-frc and gc, which close as soon as they decode, and 1 for the others.",
+    )
+    quantile: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the workers whose slowest counts as the fastest."
+    )
+    batch_norm: Literal["refuse", "per-chunk"] = Field(
+        default="refuse",
+        description="BatchNorm in training mode: an error, or normalised over each chunk (not exact).",
+    )
+    piece: PositiveInt | None = Field(
+        default=None, description="Most samples a worker computes at once; default: a whole chunk."
+    )
+    replace_after: PositiveFloat = Field(
+        default=60.0, description="Seconds of silence after which a worker's process is replaced."
+    )
+    inject: InjectOptions | None = Field(
+        default=None, description="Delays to inject, for demonstrations and measurements."
+    )
+
+
+class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
+    """The gradient of the whole batch, without waiting for stragglers.
+
+    Workers hold overlapping parts of the batch and send sums of partial gradients, from which the
+    master recovers the exact sum although some replies are missing (Tandon et al., 2017). With
+    `sr-sgc` and `m-sgc` several candidates train by turns on the same workers, so that a late reply
+    has some rounds to be made good (Krishnan et al., 2023).
+    """
+
+    name: ClassVar[str] = "gradient-coding"
+    summary: ClassVar[str] = "exact gradients from redundant workers, without waiting for stragglers"
+
+    def __init__(self, options: GradientCodingOptions | None = None) -> None:
+        super().__init__(options)
+        self._sessions: WeakKeyDictionary[WorkerGroup, Session] = WeakKeyDictionary()
+
+    @property
+    def models(self) -> int:
+        """Delay of the scheme, in rounds, and one: with fewer, workers would have to wait."""
+        options = self.options
+        delay = {"sr-sgc": options.burst, "m-sgc": options.window - 2 + options.burst}
+        return delay.get(options.scheme, 0) + 1
+
+    def check(self, workers: int, models: int) -> None:
+        """Refuse a scheme that so many workers, or candidates trained at once, can't have.
+
+        Raises:
+            SpecError: there is none, or the workers would wait.
+        """
+        if models < self.models:
+            raise SpecError(
+                f"scheme {self.options.scheme!r} with these parameters makes a gradient in up to "
+                f"{self.models} rounds, so {self.models} candidates or more train at once, and here it is "
+                f"{models}: set `batch: {self.models}` in a stage that searches, or take scheme gc"
+            )
+        try:
+            self.scheme(workers, models)
+        except ValueError as error:
+            raise SpecError(f"no {self.options.scheme} for {workers} workers: {error}") from error
+
+    def gradient(self, learner: Learner, samples: Tensor, group: WorkerGroup) -> float:
+        """Leave the mean gradient over `samples` in `.grad`; returns the mean loss.
+
+        Raises:
+            TrialError: the learner breaks a rule that exactness rests on, or raises itself.
+            LostError: workers die again and again.
+        """
+        session = self._sessions.get(group)
+        if session is None:
+            session = self._sessions[group] = self.open(group, 1)
+        session.submit(0, learner, samples)
+        while True:
+            for _, result in session.advance():
+                if isinstance(result, Exception):
+                    raise result
+                return result
+
+    def open(self, group: WorkerGroup, models: int) -> Session:
+        """Begin a session for `models` networks."""
+        from .session import Session, Setting, no_pause
+
+        options = self.options
+        setting = Setting(
+            piece=options.piece,
+            statistics=options.batch_norm == "per-chunk",
+            replace_after=options.replace_after,
+            pause=Injected(group.size, options.inject) if options.inject else no_pause,
+        )
+        planner: Planner
+        if options.scheme == "auto":
+            planner = Auto(group.size, models, options.probe, options.reselect)
+        else:
+            mu = options.mu if options.mu is not None else float(self.models > 1)
+            wait = Wait(options.wait, mu, options.quantile)
+            planner = Fixed(lambda number: self.scheme(group.size, number), wait)
+        return Session(group, planner, models, setting)
+
+    def scheme(self, n: int, models: int) -> Scheme:
+        """The scheme for `n` workers and `models` networks.
+
+        With too few networks for the delay of the one that was asked for, as at the end of a stage, it
+        is `gc-frc`.
+
+        Raises:
+            ValueError: there is no such scheme for so many workers.
+        """
+        options = self.options
+        if options.scheme == "gc" and options.code == "mds":
+            return GradientCoding(n, options.stragglers, CyclicMDS(n, options.stragglers))
+        name = options.scheme if models >= self.models else "gc-frc"
+        given = {
+            "s": options.stragglers,
+            "B": options.burst,
+            "W": options.window,
+            "lambda": options.distinct,
+        }
+        return create("gc-frc" if name == "auto" else name, n, given)

@@ -1,0 +1,135 @@
+"""Gradient coding on Ray: jobs, and workers that die or stop in the middle of a training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from orchestrate.core import Learner
+from orchestrate.plugins.gradient_coding.records import Journal
+from orchestrate.plugins.gradient_coding.session import Session
+from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
+from orchestrate.scheduler.settings import Settings
+from orchestrate.scheduler.workers import RayWorkerGroup
+from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train, weights
+from tests.scheduler import parts
+from tests.scheduler.conftest import Submit, job_data
+
+pytestmark = pytest.mark.ray
+
+STEPS = 50
+
+
+def strategy(**options: Any) -> GradientCodingStrategy:
+    return GradientCodingStrategy(GradientCodingOptions(**options))
+
+
+@pytest.fixture
+def group(ray_cluster: str) -> Iterator[RayWorkerGroup]:
+    group = RayWorkerGroup(4, 0, 0)
+    yield group
+    group.close()
+
+
+def pids(group: RayWorkerGroup) -> list[int]:
+    """Each worker's process, once all have started."""
+    replies = {reply.worker: reply for reply in group.map(parts.process, [None] * group.size)}
+    assert [reply.error for reply in replies.values()] == [None] * group.size
+    return [replies[worker].value for worker in range(group.size)]
+
+
+def test_a_training_outlives_workers_that_die_or_stop(group: RayWorkerGroup) -> None:
+    processes = pids(group)
+    session = strategy(stragglers=1, inject={"p_slow": 0.3, "seconds": 0.2}).open(group, 1)
+    victim, stopped = session._place[0], session._place[2]
+    steps = iter(range(STEPS))
+
+    def gradient(learner: Learner, samples: torch.Tensor) -> float:
+        step = next(steps)
+        if step == 10:
+            os.kill(processes[victim], signal.SIGKILL)
+        elif step == 20:
+            os.kill(processes[stopped], signal.SIGSTOP)
+        elif step == 35:
+            os.kill(processes[stopped], signal.SIGCONT)
+        session.submit(0, learner, samples)
+        ((_, result),) = session.advance()
+        assert isinstance(result, float)
+        return result
+
+    learner = Classifier(4)
+    losses = train(learner, gradient, 4, STEPS)
+    assert_same((losses, weights(learner)), alone(4, STEPS), 1e-10)
+    rounds = session.journal.rounds
+    assert [worker for record in rounds for worker in record.replaced] == [victim]
+    assert all(stopped in record.stragglers for record in rounds[20:35])
+    assert not all(stopped in record.stragglers for record in rounds[36:])
+
+
+def test_networks_by_turns_outlive_a_dead_worker(group: RayWorkerGroup) -> None:
+    processes = pids(group)
+    chosen = strategy(scheme="m-sgc", distinct=2, inject={"p_slow": 0.2, "seconds": 0.3})
+    session = Killing(chosen.open(group, 2), at=12, process=processes[1])
+    found = together(session, [1, 2], [30, 22])
+    assert_same(found[1], alone(1, 30), 1e-10)
+    assert_same(found[2], alone(2, 22), 1e-10)
+    assert session.metrics()["workers/replaced"] == 1
+
+
+class Killing:
+    """A session in which a process is killed before a round."""
+
+    def __init__(self, session: Session, at: int, process: int) -> None:
+        self._session, self._at, self._process = session, at, process
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def advance(self) -> Any:
+        if len(self._session.journal.rounds) == self._at:
+            os.kill(self._process, signal.SIGKILL)
+        return self._session.advance()
+
+
+def test_a_job_trains_by_turns_what_it_trains_alone(run_job: Submit, settings: Settings) -> None:
+    coding = {"name": "gradient-coding", "scheme": "sr-sgc", "distinct": 2}
+    workers = {"count": 4, "strategy": coding}
+    _, plain = run_job(job_data("steady", 3))
+    outcome, coded = run_job(job_data("steady", 3, workers=workers, batch=2, resources={"cpu": 0.5}))
+    assert outcome.state == "finished", outcome.reason
+    for one, other in zip(plain, coded, strict=True):
+        assert {name: other.metrics[name] for name in one.metrics} == pytest.approx(
+            one.metrics, abs=1e-10, rel=1e-10
+        )
+        assert other.metrics["workers/rounds"] > 0
+    (path,) = Path(settings.home, "artifacts").rglob("search/000000/**/rounds.jsonl")
+    assert {use.scheme["scheme"] for use in Journal.read(path).uses} == {"sr-sgc", "gc-frc"}
+
+
+def test_members_of_a_launch_are_stopped_early_by_themselves(run_job: Submit) -> None:
+    workers = {"count": 2, "strategy": {"name": "gradient-coding"}}
+    stopping = {"name": "asha", "max_steps": 9, "grace_steps": 1, "reduction_factor": 2}
+    outcome, rows = run_job(
+        job_data("steady", 6, workers=workers, batch=3, early_stopping=stopping, resources={"cpu": 0.5})
+    )
+    assert outcome.state == "finished", outcome.reason
+    states = [row.state for row in rows]
+    assert states.count("pruned") >= 1
+    assert states.count("finished") >= 1
+    assert all("stopped early at step" in row.reason for row in rows if row.state == "pruned")
+
+
+def test_what_a_learner_raises_is_its_own_trials_failure(run_job: Submit) -> None:
+    workers = {"count": 2, "strategy": {"name": "gradient-coding"}}
+    outcome, rows = run_job(
+        job_data("steady {fail: 1}", 2, workers=workers, batch=2, resources={"cpu": 0.5}, retry={"failed": 0})
+    )
+    assert outcome.state == "finished"
+    assert [row.state for row in rows] == ["finished", "failed"]
+    assert "no luck on a worker" in rows[1].reason or "no luck on a worker" in str(rows[1].error)
