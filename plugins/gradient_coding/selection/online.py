@@ -108,11 +108,13 @@ class Selector:
         return Profile(seconds, loads, self._usual(loads, seconds) if slope is None else slope, "this run")
 
     def decide(self, current: Plan) -> Decision:
-        """Judge the kept rounds: stay with `current`, or switch."""
+        """Judge the kept rounds: stay with `current`, or switch. A probe is always left for the choice."""
         if not self.enough:
             return Decision(current, False, f"only {self.rounds} rounds are known")
         profile = self.profile()
         report = compare(profile, self.most_delay, costs=self.costs, least_gain=self.least_gain)
+        if not np.isfinite(current.wait.mu):  # a probe
+            return Decision(report.choice, True, f"the probe is over. {report.reason}", report)
         if report.choice == current:
             return Decision(current, False, f"{current} is still the best", report)
         jobs = report.jobs

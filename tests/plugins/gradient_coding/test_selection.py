@@ -121,7 +121,8 @@ def test_it_switches_where_it_pays_and_then_stays() -> None:
     first = selector.decide(uncoded)
     assert first.switch
     assert first.plan.scheme == "gc-frc"
-    assert "draining" in first.reason
+    assert "the probe is over" in first.reason
+    assert "draining" in selector.decide(Plan("uncoded")).reason
     again = selector.decide(first.plan)
     assert not again.switch
     assert "still the best" in again.reason
@@ -152,3 +153,4 @@ def test_without_different_loads_coding_is_not_favoured() -> None:
     feed(selector, made_up(None, 1.0), Plan("uncoded"), 0, 30)
     assert selector.profile().slope > 10
     assert not selector.decide(Plan("uncoded")).switch
+    assert selector.decide(probes(24)[0]).plan == Plan("uncoded")
