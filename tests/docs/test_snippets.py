@@ -146,6 +146,7 @@ def commands(page: str) -> Iterator[list[str]]:
 def test_commands_exist(page: str) -> None:
     from typer.main import get_command
 
+    from orchestrate.cli.front import PluginCommand
     from orchestrate.cli.main import app
 
     root: Any = get_command(app)
@@ -154,8 +155,9 @@ def test_commands_exist(page: str) -> None:
             continue
         command, path = root, words[1:]
         while path and hasattr(command, "commands") and not path[0].startswith("-"):
-            assert path[0] in command.commands, f"{page}: no such command: {' '.join(words)}"
-            command, path = command.commands[path[0]], path[1:]
+            found: Any = command.get_command(None, path[0])
+            assert found is not None, f"{page}: no such command: {' '.join(words)}"
+            command, path = found.load() if isinstance(found, PluginCommand) else found, path[1:]
         known = {"--help", *(name for parameter in command.params for name in parameter.opts)}
         given = {word.partition("=")[0] for word in path if word.startswith("-")}
         assert given <= known, f"{page}: {' '.join(words)}: no option {sorted(given - known)}"
