@@ -7,6 +7,7 @@ what became of them. Every change is in the catalog before the sampler or a list
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -354,6 +355,9 @@ class StageRun:
             self._asked += 1
             self._counted += 1
             self._examining.append((ticket, self._executor.submit(self.examiner, candidate)))
+        metrics = {name: value for name, value in self.sampler.diagnostics().items() if math.isfinite(value)}
+        if metrics:
+            self.ledger.diagnose(self.stage_id, self._asked, metrics)
 
     def _propose(self, examined: Iterable[tuple[Ticket, Examination]]) -> None:
         pairs = list(examined)

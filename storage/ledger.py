@@ -72,6 +72,9 @@ R = TypeVar("R")
 
 _JOBS, _STAGES, _TRIALS = table_of(JobRow), table_of(StageRow), table_of(TrialRow)
 
+DIAGNOSTICS = 500
+"""Entries of a sampler's own metrics that a stage keeps at most."""
+
 _LEASE = (
     select(JobRow.lease_token, JobRow.lease_owner)
     .where(JobRow.id == bindparam("job"))
@@ -175,9 +178,10 @@ class Ledger:
             self._context(connection, stage_id)
             if state == "finished":
                 _refuse_open_trials(connection, stage_id)
+            kept = {**_summary(connection, stage_id), **(summary or {})}
             connection.execute(
                 _stage(stage_id).values(
-                    state=state, reason=reason, summary=summary or {}, ended_at=transitions.clock()
+                    state=state, reason=reason, summary=kept, ended_at=transitions.clock()
                 )
             )
             transitions.notify(connection, self.job_id, "stage_ended", [(stage_id, None)])
@@ -187,6 +191,24 @@ class Ledger:
         """Make recall's memory known, with the fields that its context is a digest of."""
         with self._writing() as connection:
             open_memory(connection, recall, self.job_id, fields)
+
+    @_patient
+    def diagnose(self, stage_id: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep metrics of the stage's sampler itself after `step` asks. The first write of a step counts.
+
+        They reach MLflow with the stage's end. Of very many, every other one is dropped.
+        """
+        with self._writing() as connection:
+            self._context(connection, stage_id)
+            summary = _summary(connection, stage_id)
+            entries: list[Json] = list(summary.get("diagnostics", []))
+            if any(entry["step"] == step for entry in entries):
+                return
+            at = transitions.clock().isoformat()
+            entries.append({"step": step, "at": at, "metrics": dict(metrics)})
+            if len(entries) > DIAGNOSTICS:
+                entries = entries[::2]
+            connection.execute(_stage(stage_id).values(summary={**summary, "diagnostics": entries}))
 
     # Asking ---------------------------------------------------------------------------------------
 
@@ -454,6 +476,11 @@ class Ledger:
                 raise CatalogError(f"job {self.job_id} has no stage of id {stage_id}")
             self._contexts[stage_id] = context
         return self._contexts[stage_id]
+
+
+def _summary(connection: Connection, stage_id: int) -> Json:
+    """What the stage's row sums up so far."""
+    return connection.scalar(select(StageRow.summary).where(StageRow.id == stage_id)) or {}
 
 
 def _stage(stage_id: int) -> Any:

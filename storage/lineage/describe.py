@@ -124,6 +124,15 @@ def progress_points(steps: Sequence[Progress]) -> list[Point]:
     return points
 
 
+def diagnostic_points(stage: StageRow) -> list[Point]:
+    """`sampler/NAME`: the sampler's own metrics over the number of asks."""
+    return [
+        Point(f"sampler/{name}", value, entry["step"], ms(datetime.fromisoformat(entry["at"])))
+        for entry in stage.summary.get("diagnostics", [])
+        for name, value in entry["metrics"].items()
+    ]
+
+
 def count_points(trials: Sequence[TrialRow], at: datetime) -> list[Point]:
     """`trials/STATE` for each state that occurs."""
     states = [trial.state for trial in trials]

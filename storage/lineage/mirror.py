@@ -167,6 +167,7 @@ class Mirror:
         self._table(facts, run_id)
         points = describe.progress_points(facts.progress)
         points += describe.count_points(facts.trials, stage.ended_at)
+        points += describe.diagnostic_points(stage)
         self._recorder.log(run_id, points=points, tags=describe.stage_tags(self._job, stage))
         self._recorder.end(run_id, describe.STATUS[stage.state], ms(stage.ended_at))
 

@@ -14,7 +14,8 @@ from orchestrate.core.errors import CatalogError, StaleLeaseError
 from orchestrate.storage.artifacts import NewArtifact
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.check import check
-from orchestrate.storage.ledger import Infeasible, Launch, Ledger, Report
+from orchestrate.storage.ledger import DIAGNOSTICS, Infeasible, Launch, Ledger, Report
+from orchestrate.storage.lineage.describe import diagnostic_points
 from orchestrate.storage.models import ClaimRow, EvaluationRow, JobRow, OutboxRow
 from tests.storage.conftest import POLICY, Driver, draft, proposal, result, started
 
@@ -49,6 +50,7 @@ WRITES: dict[str, Callable[[Driver, int], object]] = {
     "set_provenance": lambda d, t: d.ledger.set_provenance(commit="abc"),
     "start_stage": lambda d, t: d.ledger.start_stage(d.stage_id, "x"),
     "end_stage": lambda d, t: d.ledger.end_stage(d.stage_id, "failed"),
+    "diagnose": lambda d, t: d.ledger.diagnose(d.stage_id, 1, {"loss": 1.0}),
     "propose": lambda d, t: d.ask(proposal(9)),
     "reconsider": lambda d, t: d.ledger.reconsider([t], POLICY),
     "report": lambda d, t: d.ledger.report([(t, Report(1, {"loss": 1.0}, NOW))]),
@@ -179,6 +181,28 @@ def test_a_stages_course(driver: Driver, catalog: Catalog) -> None:
     [stage] = catalog.stages(driver.job_id)
     assert (stage.state, stage.reason, stage.summary) == ("finished", "the budget is used up", {"best": 0.5})
     assert outbox(catalog)[-1] == ("stage_ended", None)
+
+
+def test_a_samplers_own_metrics_are_kept_once_and_thinned(driver: Driver, catalog: Catalog) -> None:
+    for step, loss in ((8, 2.0), (16, 1.0), (8, 9.0)):
+        driver.ledger.diagnose(driver.stage_id, step, {"loss": loss})
+    driver.ledger.end_stage(driver.stage_id, "failed", summary={"best": 0.5})
+    [stage] = catalog.stages(driver.job_id)
+    entries = stage.summary["diagnostics"]
+    assert [(entry["step"], entry["metrics"]) for entry in entries] == [
+        (8, {"loss": 2.0}),
+        (16, {"loss": 1.0}),
+    ]
+    assert stage.summary["best"] == 0.5
+    points = diagnostic_points(stage)
+    assert [(point.name, point.value, point.step) for point in points] == [
+        ("sampler/loss", 2.0, 8),
+        ("sampler/loss", 1.0, 16),
+    ]
+    for step in range(20, 20 + DIAGNOSTICS):
+        driver.ledger.diagnose(driver.stage_id, step, {"loss": 0.0})
+    [stage] = catalog.stages(driver.job_id)
+    assert DIAGNOSTICS / 2 <= len(stage.summary["diagnostics"]) <= DIAGNOSTICS
 
 
 def test_another_jobs_stages_and_trials_are_out_of_reach(driver: Driver, catalog: Catalog) -> None:

@@ -99,7 +99,9 @@ def test_every_entry_point_loads() -> None:
     assert [str(failure.source) for failure in REGISTRY.failures] == []
 
 
-@pytest.mark.parametrize("plugin", [pytest.param(one.plugin, id=one.plugin.name) for one in REGISTRY])
+@pytest.mark.parametrize(
+    "plugin", [pytest.param(one.plugin, id=f"{one.plugin.kind}-{one.plugin.name}") for one in REGISTRY]
+)
 def test_class(plugin: type[Plugin]) -> None:
     check_class(plugin)
 
