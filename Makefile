@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 INPUTS := pyproject.toml constraints.txt
-EXTRAS := dev,docs,postgres,nasbench,onnx
+EXTRAS := dev,docs,postgres,nasbench,onnx,botorch,bench
 
 PYTEST_ARGS ?=
 BENCH ?= $(wildcard benchmarks/[!_]*.py)

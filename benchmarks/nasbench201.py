@@ -221,7 +221,7 @@ def _interval(test: Difference) -> str:
 
 
 def main() -> None:
-    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 100, "full": 400}, tuple(ARMS))
+    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 60, "full": 400}, tuple(ARMS))
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     arms = {name: ARMS[name] for name in run.only or CHOSEN[run.size]}
     checkpoints = (5, 10) if run.size == "smoke" else CHECKPOINTS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +10,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from ...core import (
-    Candidate,
-    Categorical,
-    Choice,
-    Integer,
-    Observation,
-    PluginOptions,
-    Real,
-    Sampler,
-    SearchProblem,
-    SearchSpace,
-    SpecError,
-    Value,
-)
-from ...core.draw import draw, draw_candidate
+from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProblem, SpecError
+from ...core.draw import draw_candidate
+from ...core.mutate import mutate
 from ...core.pareto import crowding, losses, pareto_ranks
 from ...core.seeds import generator
 
@@ -141,7 +128,7 @@ class Evolution(Sampler[EvolutionOptions]):
 
     def _child(self, parent: Candidate, rng: np.random.Generator) -> Candidate:
         key, options = self.problem.key, self.options
-        child = mutate(self.problem.space, parent, options, rng)
+        child = mutate(self.problem.space, parent, rng, rate=options.mutation, step=options.step)
         if key is None or not (options.functional_change or options.tabu):
             return child
         for _ in range(options.attempts - 1):
@@ -150,7 +137,7 @@ class Evolution(Sampler[EvolutionOptions]):
             refused = options.tabu is not None and self._proposed[known] >= options.tabu
             if not (unchanged or refused):
                 break
-            child = mutate(self.problem.space, parent, options, rng)
+            child = mutate(self.problem.space, parent, rng, rate=options.mutation, step=options.step)
         return child
 
     def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
@@ -182,71 +169,3 @@ def fitness(members: Sequence[Member], problem: SearchProblem) -> list[tuple[flo
 
 def _ranked(member: Member) -> bool:
     return member.observation.scored and member.observation.violation == 0
-
-
-def mutate(
-    space: SearchSpace, parent: Candidate, options: EvolutionOptions, rng: np.random.Generator
-) -> Candidate:
-    """Walk the space along the parent's choices, with some of them changed."""
-    changed = _chosen(space, parent, options.mutation, rng)
-
-    def pick(choice: Choice) -> Value:
-        old = parent.get(choice.name)
-        if choice.name not in parent or old not in choice:
-            return draw(choice, rng)  # newly active, or its range moved with an earlier choice
-        return _other(choice, old, options.step, rng) if choice.name in changed else old
-
-    return space.generate(pick)
-
-
-def _chosen(space: SearchSpace, parent: Candidate, rate: float | None, rng: np.random.Generator) -> set[str]:
-    """Name the parent's choices to change: only such as have another value."""
-    names: list[str] = []
-
-    def pick(choice: Choice) -> Value:
-        if choice.values is None or len(choice.values) > 1:
-            names.append(choice.name)
-        return parent[choice.name]
-
-    space.generate(pick)
-    if not names:
-        return set()
-    chosen = {names[int(rng.integers(len(names)))]}
-    if rate is not None:
-        drawn = rng.random(len(names)) < rate
-        if drawn.any():
-            chosen = {name for name, hit in zip(names, drawn, strict=True) if hit}
-    return chosen
-
-
-def _other(choice: Choice, old: Value, step: float | None, rng: np.random.Generator) -> Value:
-    """Draw a value of `choice` that isn't `old`."""
-    if isinstance(choice, Categorical):
-        others = [option for option in choice.options if type(option) is not type(old) or option != old]
-        return others[int(rng.integers(len(others)))]
-    while True:
-        new = draw(choice, rng) if step is None else _near(choice, old, step, rng)
-        if new != old:
-            return new
-
-
-def _near(choice: Integer | Real, old: Value, step: float, rng: np.random.Generator) -> Value:
-    """Take a normal step from `old`, reflected at nothing: what leaves the range is drawn again."""
-    assert isinstance(old, int | float)
-    low, high = float(choice.low), float(choice.high)
-    if choice.log:
-        low, high = math.log(low), math.log(high)
-        here = math.log(old)
-    else:
-        here = float(old)
-    while True:
-        there = here + rng.normal(0.0, step * (high - low))
-        value = math.exp(there) if choice.log else there
-        if isinstance(choice, Integer):
-            # A step that is too short for the grid still moves by one.
-            moved = round((value - old) / choice.step) or (1 if there > here else -1)
-            new = old + moved * choice.step
-        else:
-            new = value
-        if new in choice:
-            return new

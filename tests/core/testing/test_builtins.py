@@ -55,6 +55,8 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("sampler", "gp"): {"n_startup_trials": 4},
     ("sampler", "mogfn-al"): {"initial": 8, "pool": 32, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
     ("sampler", "mogfn-pc"): {"initial": 8, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
+    ("sampler", "qnehvi"): {"n_startup_trials": 4, "pool": 30, "mc_samples": 8},
+    ("sampler", "qparego"): {"n_startup_trials": 4, "pool": 30, "mc_samples": 8},
     ("sampler", "nsga2"): {"population_size": 8},
     ("sampler", "nsga3"): {"population_size": 8},
 }
@@ -66,7 +68,7 @@ SINGLE_OBJECTIVE = {"cma-es"}
 # Objectives that judge another space than one of networks.
 JUDGED: dict[str, SearchSpace] = {"synthetic": REGISTRY.create(SearchSpace, "hypergrid")}
 # Samplers that take tenths of a second an ask.
-SLOW = {"gp": {"trials": 7, "further": 2}}
+SLOW = {name: {"trials": 7, "further": 2} for name in ("gp", "qnehvi", "qparego")}
 # What reads files is checked where those are made (tests/plugins/tasks).
 ELSEWHERE = {("task", "image-folder"), ("task", "fashion-mnist")}
 

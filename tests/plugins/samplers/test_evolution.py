@@ -18,13 +18,13 @@ from orchestrate.core import (
     replay,
 )
 from orchestrate.core.draw import draw_candidate
+from orchestrate.core.mutate import mutate
 from orchestrate.core.seeds import generator
 from orchestrate.plugins.samplers.evolution import (
     Evolution,
     EvolutionOptions,
     Member,
     fitness,
-    mutate,
 )
 from orchestrate.plugins.samplers.random_search import RandomSearch
 from tests.plugins.samplers.spaces import BOUNDED, DOUBLE, SINGLE, Cells, Mixed, Numbers
@@ -45,7 +45,7 @@ def test_a_child_changes_one_choice_where_nothing_is_conditional(seed: int) -> N
     rng = generator(seed)
     for space in (Cells(), Numbers()):
         parent = draw_candidate(space, rng)
-        child = mutate(space, parent, EvolutionOptions(), rng)
+        child = mutate(space, parent, rng)
         assert len(changed(parent, child)) == 1
 
 
@@ -53,7 +53,7 @@ def test_a_child_changes_one_choice_where_nothing_is_conditional(seed: int) -> N
 def test_a_child_is_of_the_space_and_differs(seed: int, rate: float | None, step: float | None) -> None:
     rng, space = generator(seed), Mixed()
     parent = draw_candidate(space, rng)
-    child = mutate(space, parent, EvolutionOptions(mutation=rate, step=step), rng)
+    child = mutate(space, parent, rng, rate=rate, step=step)
     assert replay(space, child) == child
     assert child != parent
 
@@ -62,7 +62,7 @@ def test_a_child_is_of_the_space_and_differs(seed: int, rate: float | None, step
 def test_every_choice_changes_at_rate_one(seed: int) -> None:
     rng = generator(seed)
     parent = draw_candidate(Cells(), rng)
-    child = mutate(Cells(), parent, EvolutionOptions(mutation=1.0), rng)
+    child = mutate(Cells(), parent, rng, rate=1.0)
     assert changed(parent, child) == set(parent)
 
 
@@ -71,7 +71,7 @@ def test_choices_are_changed_equally_often() -> None:
     counts = dict.fromkeys(Numbers().generate(lambda choice: choice.low), 0)  # type: ignore[union-attr]
     for _ in range(3000):
         parent = draw_candidate(Numbers(), rng)
-        for name in changed(parent, mutate(Numbers(), parent, EvolutionOptions(), rng)):
+        for name in changed(parent, mutate(Numbers(), parent, rng)):
             counts[name] += 1
     assert all(900 < count < 1100 for count in counts.values())
 
@@ -80,7 +80,7 @@ def test_a_step_stays_near() -> None:
     rng, parent = generator(3), Candidate({"x": 0.0, "y": 0.03, "n": 5})
     moves: list[float] = []
     for _ in range(600):
-        child = mutate(Numbers(), parent, EvolutionOptions(step=0.1), rng)
+        child = mutate(Numbers(), parent, rng, step=0.1)
         moves.append(abs(float(str(child["x"]))))
         assert changed(parent, child)
     moved = np.array([move for move in moves if move])
