@@ -18,7 +18,7 @@ from ..storage.models import TERMINAL_TRIAL_STATES, JobRow, StageRow, TrialRow
 OVER = ("finished", "failed", "cancelled")
 """States of a job in which nothing more will happen by itself."""
 
-OVERHEADS = ("propose", "fingerprint", "launch", "run", "measure")
+OVERHEADS = ("propose", "static", "fingerprint", "launch", "run", "measure")
 """Parts of a trial's time, in their order."""
 
 

@@ -57,15 +57,16 @@ def counts_text(result: Result) -> str:
 
 
 def front_table(result: Result, rows: Sequence[TrialRow], room: int | None) -> Table:
-    """The front: trial, objectives, test scores, and the choices that tell its candidates apart.
+    """The front: trial, objectives, those of a second training, test scores, and the choices that tell its candidates apart.
 
     With `room`, the table's width, choices that don't fit are cut; else they are wrapped.
     """
     goals = [goal.name for goal in result.goals]
     tests = list(dict.fromkeys(name for row in rows for name in row.test or {}))
     tests = [name for name in tests if name in goals] or tests
-    heading = ["trial", *goals, *(f"test {name}" for name in tests)]
-    lines = [_numbers(row, goals, tests) for row in rows]
+    again = [name for name in goals if any(name in (row.confirmed or {}) for row in rows)]
+    heading = ["trial", *goals, *(f"{name} again" for name in again), *(f"test {name}" for name in tests)]
+    lines = [_numbers(row, goals, again, tests) for row in rows]
     names = words.differing([row.candidate for row in rows])
     texts = [words.choices(row.candidate, names) for row in rows]
     if room is not None:
@@ -80,10 +81,11 @@ def front_table(result: Result, rows: Sequence[TrialRow], room: int | None) -> T
     return shown
 
 
-def _numbers(row: TrialRow, goals: Sequence[str], tests: Sequence[str]) -> list[str]:
-    values, test = row.values, row.test or {}
+def _numbers(row: TrialRow, goals: Sequence[str], again: Sequence[str], tests: Sequence[str]) -> list[str]:
+    values, test, confirmed = row.values, row.test or {}, row.confirmed or {}
     return [
         f"#{row.number}",
         *(words.number(values.get(name, "-")) for name in goals),
+        *(words.number(confirmed.get(name, "-")) for name in again),
         *(words.number(test.get(name, "-")) for name in tests),
     ]

@@ -378,7 +378,8 @@ class OutboxRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey(JobRow.id))
     kind: Mapped[str] = mapped_column(String(20))
-    """job_started, job_ended, stage_started, stage_ended, trial_started, trial_ended, trial_tested."""
+    """job_started, job_ended, stage_started, stage_ended, trial_started, trial_ended, trial_tested,
+    trial_confirmed, trial_invalid."""
     stage_id: Mapped[int | None] = mapped_column(ForeignKey(StageRow.id))
     trial_id: Mapped[int | None] = mapped_column(ForeignKey(TrialRow.id))
     created_at: Mapped[datetime]

@@ -139,6 +139,8 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
     out.print(f"Submitted {when(job.created_at)} by {origin}, seed {job.seed}, took {took}")
     print_result(out, found)
     _print_cost(stages, times, [store.counts(stage.id) for stage in stages])
+    if found.counts.get("recalled"):
+        out.print(f"Recall  orchestrate recall stats {job.id}")
     out.print(f"Report  orchestrate report {job.id}\nMLflow  orchestrate ui {job.id}")
 
 
@@ -151,7 +153,7 @@ def _print_cost(
     shown = table("stage", "trials", *OVERHEADS, "own share", right=("trials", *OVERHEADS, "own share"))
     for stage, count in zip(stages, counts, strict=True):
         trials, spent = over(count), times[stage.name]
-        own = spent["propose"] + spent["fingerprint"] + spent["launch"]
+        own = sum(spent[part] for part in ("propose", "static", "fingerprint", "launch"))
         total = sum(spent.values())
         shown.add_row(
             stage.name,

@@ -9,7 +9,17 @@ from datetime import datetime
 from typing import Any, cast
 
 from ...core.candidate import canonical_json
-from ..models import TERMINAL_TRIAL_STATES, ArtifactRow, AttemptRow, JobRow, ReportRow, StageRow, TrialRow
+from ..models import (
+    TERMINAL_TRIAL_STATES,
+    ArtifactRow,
+    AttemptRow,
+    HitRow,
+    JobRow,
+    ReportRow,
+    StageRow,
+    TrialRow,
+)
+from ..recall import Served, Statistics
 from ..report.facts import JobFacts, Progress, StageFacts
 from ..report.markdown import result, stages, summary
 from .client import LONGEST_TAG, NOTE, DatasetRef, Point, Status
@@ -172,20 +182,25 @@ def stage_plugins(job: JobRow, stage: StageRow) -> dict[str, str]:
     return {f"orchestrate.{kind}": plugin_label(job, kind, plugin["name"]) for kind, plugin in used if plugin}
 
 
-def trials_table(stage: StageFacts, run_ids: Mapping[int, str]) -> tuple[list[str], list[list[object]]]:
+def trials_table(
+    stage: StageFacts, run_ids: Mapping[int, str], hits: Mapping[int, HitRow]
+) -> tuple[list[str], list[list[object]]]:
     """Every trial of a stage as a row: those without a run of their own are found here."""
     choices = list(dict.fromkeys(name for trial in stage.trials for name in trial.candidate))
     goals = list(dict.fromkeys(name for trial in stage.trials for name in trial.values))
     spread = len(choices) <= COLUMNS
     columns = ["trial", "state", *goals, *(choices if spread else ["candidate"])]
-    columns += ["digest", "recalled from", "run", "reason"]
+    columns += ["digest", "recalled from", "matched by", "hashed for s", "saved s", "run", "reason"]
     rows: list[list[object]] = []
     for trial in stage.trials:
         drawn = (
             [trial.candidate.get(name) for name in choices] if spread else [canonical_json(trial.candidate)]
         )
         values = [trial.values.get(name) for name in goals]
-        end = [trial.digest, trial.recalled_from, run_ids.get(trial.id), trial.reason]
+        hit = hits.get(trial.id)
+        spent = trial.timings.get("fingerprint")
+        recalled = [hit.tier if hit else None, spent, hit.saved_seconds if hit else None]
+        end = [trial.digest, trial.recalled_from, *recalled, run_ids.get(trial.id), trial.reason]
         rows.append([trial.number, trial.state, *values, *drawn, *end])
     return columns, rows
 
@@ -205,6 +220,41 @@ def trial_tags(trial: TrialRow, files: Sequence[ArtifactRow]) -> dict[str, str]:
         **{f"orchestrate.file.{file.kind}": f"{file.uri} sha256:{file.sha256}" for file in files},
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def recall_tags(found: Served) -> dict[str, str]:
+    """What recall knows of a trial: its class, and what it was served, by which key, at what saving."""
+    tags = {"orchestrate.recall.class": str(found.class_id), "orchestrate.recall.tier": found.tier}
+    if found.values is not None:
+        served = [source for source in found.sources if source.served]
+        origins = [f"{one.job_id}/{one.stage}/{one.number}" for one in served]
+        tags["orchestrate.recall.served"] = ", ".join(origins)
+        tags["orchestrate.recall.saved_seconds"] = f"{found.saved_seconds:.6g}"
+        tags["orchestrate.recall.hash_seconds"] = f"{found.hash_seconds:.6g}"
+    if found.audited:
+        tags["orchestrate.recall.audit"] = json.dumps(found.differences)
+    if found.invalid:
+        tags["orchestrate.recall.invalid"] = found.invalid
+    return tags
+
+
+def recall_points(found: Statistics, at: datetime) -> list[Point]:
+    """`recall/…`: the hit rate over the proposals, and at the end hits by tier, times, audits."""
+    points = [Point("recall/hit_rate", rate, count, ms(at)) for count, rate in found.curve]
+    final = {
+        **{f"hits/{tier}": float(count) for tier, count in found.by_tier.items()},
+        "trainings": float(found.trainings),
+        "classes": float(found.classes),
+        "degenerate": float(sum(found.degenerate.values())),
+        "hash_seconds": found.hash_seconds,
+        "saved_seconds": sum(found.saved_seconds.values()),
+        "net_seconds": found.net_seconds,
+        "waited_seconds": found.waited_seconds,
+    }
+    if found.audit.audited:
+        final |= {"audited": float(found.audit.audited), "wrong_merges": float(found.audit.wrong)}
+        final |= {"wrong_merges_low": found.audit.low, "wrong_merges_high": found.audit.high}
+    return points + [Point(f"recall/{name}", value, 0, ms(at)) for name, value in final.items()]
 
 
 def trial_points(trial: TrialRow, reports: Sequence[ReportRow]) -> list[Point]:
@@ -227,6 +277,7 @@ def trial_points(trial: TrialRow, reports: Sequence[ReportRow]) -> list[Point]:
     points += [Point(name, value, step, end) for name, value in final.items()]
     points += [Point(f"objective/{name}", value, 0, end) for name, value in trial.values.items()]
     points += [Point(f"test/{name}", value, 0, end) for name, value in (trial.test or {}).items()]
+    points += [Point(f"confirmed/{name}", value, 0, end) for name, value in (trial.confirmed or {}).items()]
     points += [Point(f"seconds/{name}", value, 0, end) for name, value in trial.timings.items()]
     return points
 

@@ -16,6 +16,7 @@ from ...core.errors import ArtifactError
 from ..artifacts import ArtifactStore
 from ..catalog import Catalog
 from ..models import TERMINAL_TRIAL_STATES, JobRow, OutboxRow, StageRow, TrialRow
+from ..recall import statistics, trace
 from ..report.facts import JobFacts, StageFacts, read
 from . import describe, outbox
 from .client import JOB, NOTE, PARENT, NetworkFiles, Recorder
@@ -48,7 +49,7 @@ class Mirror:
         kind = {"mlflow.experimentKind": "custom_model_development"}  # by which the UI picks its view
         self._remember(f"experiment:{job_id}", self._recorder.open_experiment(self._job.name, kind))
         self._recorder.load_index(job_id)
-        self._written: dict[int, tuple[str, bool]] = {}  # trials told in full, and how they stood
+        self._written: dict[int, tuple[str, bool, bool]] = {}  # trials told in full, and how they stood
 
     def deliver(self, row: OutboxRow) -> None:
         """Mirror what the row tells of.
@@ -59,7 +60,7 @@ class Mirror:
         """
         if row.kind.startswith("trial_"):
             assert row.trial_id is not None
-            self._trial(self._catalog.trial(row.trial_id))
+            self._trial(self._catalog.trial(row.trial_id), again=row.kind == "trial_invalid")
         elif row.kind.startswith("stage_"):
             assert row.stage_id is not None
             self._stage(row.stage_id, ended=row.kind == "stage_ended")
@@ -168,13 +169,16 @@ class Mirror:
         points = describe.progress_points(facts.progress)
         points += describe.count_points(facts.trials, stage.ended_at)
         points += describe.diagnostic_points(stage)
+        if stage.context:
+            recalled = statistics(self._catalog.engine, stage.id)
+            points += describe.recall_points(recalled, stage.ended_at)
         self._recorder.log(run_id, points=points, tags=describe.stage_tags(self._job, stage))
         self._recorder.end(run_id, describe.STATUS[stage.state], ms(stage.ended_at))
 
     def _table(self, facts: StageFacts, run_id: str) -> None:
         known = self._recorder.runs
         runs = {t.id: known[e] for t in facts.trials if (e := self._trial_entity(t)) in known}
-        columns, rows = describe.trials_table(facts, runs)
+        columns, rows = describe.trials_table(facts, runs, self._catalog.hits(facts.row.id))
         self._recorder.log_table(run_id, "trials.json", columns, rows)
 
     def _stage_run(self, stage: StageRow) -> str:
@@ -185,17 +189,17 @@ class Mirror:
 
     # Trials ---------------------------------------------------------------------------------------
 
-    def _trial(self, trial: TrialRow) -> None:
+    def _trial(self, trial: TrialRow, *, again: bool = False) -> None:
         over = trial.state in TERMINAL_TRIAL_STATES
         if not self._has_run(trial):
             return
         if over:
-            if self._written.get(trial.id) != (trial.state, trial.test is not None):
+            if again or self._written.get(trial.id) != _standing(trial):
                 self._write_trial(trial)
             return
-        again = self._trial_entity(trial) in self._recorder.runs
+        known = self._trial_entity(trial) in self._recorder.runs
         run_id = self._trial_run(trial)
-        if again and trial.state == "running":
+        if known and trial.state == "running":
             self._recorder.set_status(run_id, "RUNNING")
 
     def _has_run(self, trial: TrialRow) -> bool:
@@ -210,6 +214,8 @@ class Mirror:
         run_id = self._trial_run(trial)
         files = self._catalog.artifacts_of(trial.id)
         tags = describe.trial_tags(trial, files)
+        if trial.class_id is not None and (served := trace(self._catalog.engine, trial.id)) is not None:
+            tags.update(describe.recall_tags(served))
         if trial.recalled_from is not None:
             tags.update(self._source(trial.recalled_from))
         if trial.attempts > 1 or trial.state in ("failed", "lost"):
@@ -221,7 +227,7 @@ class Mirror:
                 self._recorder.log_file(run_id, Path(file.uri).name, Path(file.uri))
         if trial.ended_at is not None:
             self._recorder.end(run_id, describe.STATUS[trial.state], ms(trial.ended_at))
-        self._written[trial.id] = (trial.state, trial.test is not None)
+        self._written[trial.id] = _standing(trial)
 
     def _source(self, trial_id: int) -> dict[str, str]:
         """Tags and note that lead to the trial whose result was recalled, in whichever job."""
@@ -364,6 +370,10 @@ class Mirror:
         if self._known.get(entity) != mirror_id:
             self._known[entity] = self._unsaved[entity] = mirror_id
         return mirror_id
+
+
+def _standing(trial: TrialRow) -> tuple[str, bool, bool]:
+    return trial.state, trial.test is not None, trial.confirmed is not None
 
 
 def grouped(rows: Sequence[OutboxRow]) -> list[tuple[OutboxRow, list[int]]]:
