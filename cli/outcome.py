@@ -57,7 +57,8 @@ def counts_text(result: Result) -> str:
 
 
 def front_table(result: Result, rows: Sequence[TrialRow], room: int | None) -> Table:
-    """The front: trial, objectives, those of a second training, test scores, and the choices that tell its candidates apart.
+    """The front: trial, objectives, those of a second training, test scores, and the choices that tell its
+    candidates apart.
 
     With `room`, the table's width, choices that don't fit are cut; else they are wrapped.
     """

@@ -46,13 +46,14 @@ def imported(
             .where(TrialRow.id.in_(places), TrialRow.state == "finished")
             .order_by(TrialRow.id)
         ).all()
-        present = set(
-            connection.execute(
+        present = {
+            (row.class_id, row.trial_id)
+            for row in connection.execute(
                 select(EvaluationRow.class_id, EvaluationRow.trial_id).where(
                     EvaluationRow.trial_id.in_(places)
                 )
-            ).tuples()
-        )
+            )
+        }
         added = 0
         for row in rows:
             known = places[row.id][0]

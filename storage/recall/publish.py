@@ -126,14 +126,14 @@ def _means(
 
 def evict(connection: Connection, memory: str, limit: int) -> None:
     """Forget the classes that weren't used for longest, down to `limit`; never one in flight."""
-    held = select(ClaimRow.class_id)
     over = (
         select(ClassRow.id)
-        .where(ClassRow.memory == memory, ClassRow.live, ClassRow.id.not_in(held))
+        .where(ClassRow.memory == memory, ClassRow.live)
         .order_by(ClassRow.used.desc())
         .offset(limit)
     )
-    ids = list(connection.scalars(over))
+    held = set(connection.scalars(select(ClaimRow.class_id).where(ClaimRow.class_id.in_(over))))
+    ids = [class_id for class_id in connection.scalars(over) if class_id not in held]
     if ids:
         latest = (
             select(func.coalesce(func.max(EvaluationRow.id), 0))

@@ -84,13 +84,12 @@ def statistics(engine: Engine, stage_id: int, lead: str | None = None) -> Statis
         class_ids = {trial.class_id for trial, _ in rows if trial.class_id is not None}
         of_stage = select(TrialRow.class_id).where(TrialRow.stage_id == stage_id)
         known = {row.id: row for row in session.scalars(select(ClassRow).where(ClassRow.id.in_(of_stage)))}
-        later = _later(
-            session.execute(
-                select(EvaluationRow.class_id, EvaluationRow.trial_id)
-                .where(EvaluationRow.class_id.in_(of_stage))
-                .order_by(EvaluationRow.id)
-            ).tuples()
+        evaluations = session.execute(
+            select(EvaluationRow.class_id, EvaluationRow.trial_id)
+            .where(EvaluationRow.class_id.in_(of_stage))
+            .order_by(EvaluationRow.id)
         )
+        later = _later((row.class_id, row.trial_id) for row in evaluations)
         memory = next((row.memory for row in known.values()), stage.context)
         namespace = session.get(NamespaceRow, memory)
         checked = session.execute(
