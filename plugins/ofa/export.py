@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -42,7 +41,7 @@ def export(network: Network, formats: Iterable[Format], folder: Path, example: T
         if "safetensors" in formats:
             found["export.json"], found["export.safetensors"] = save(network, folder)
         if "torch.export" in formats or "onnx" in formats:
-            exporter: Any = import_module("torch.export")  # its annotations are partial
+            exporter = cast(Any, torch.export)
             dynamic = {"images": {0: exporter.Dim("batch")}}
             program: Any = exporter.export(network, (example,), dynamic_shapes=dynamic)
             if "torch.export" in formats:
@@ -50,7 +49,7 @@ def export(network: Network, formats: Iterable[Format], folder: Path, example: T
                 exporter.save(program, found["export.pt2"])
             if "onnx" in formats:
                 found["export.onnx"] = folder / "network.onnx"
-                made: Any = torch.onnx.export(
+                made: Any = cast(Any, torch.onnx).export(
                     network,
                     (example,),
                     input_names=["images"],
