@@ -31,7 +31,7 @@ from orchestrate.plugins.ofa.predictor import make_predictor, quality, unique_ca
 from orchestrate.plugins.ofa.scoring import Images, calibrated, score_alone, score_many
 from orchestrate.plugins.ofa.search import CostModel, Limits, search
 from orchestrate.plugins.ofa.sorting import sort_inner
-from orchestrate.plugins.ofa.supernet import Supernet, load_supernet
+from orchestrate.plugins.ofa.supernet import Supernet, load_supernet, save_supernet
 
 ARMS = ("progressive-shrinking", "warm-start", "scratch-distilled", "scratch")
 PARTS = ("arms", "calibration", "sorting", "predictor", "search", "constraints", "throughput", "step")
@@ -79,7 +79,7 @@ class Bench:
         self.setting = setting
         self.seeds = seeds
         self.smoke = smoke
-        self._folder = folder
+        self.folder = folder
         registry = Registry.discover()
         task, space = dict(setting.task), dict(setting.space)
         self.task = registry.create(Task, task.pop("name"), task)
@@ -99,7 +99,7 @@ class Bench:
             options["validation_images"] = 100  # only the phases' own report is made from these
             program = self._registry.create(Program, "ofa-train", options)
             program.check(self.space, self.task)
-            folder = self._folder / f"{method}-{seed}"
+            folder = self.folder / f"{method}-{seed}"
             trial = LocalTrial(Candidate(), self.space, self.task, folder, seed=seed)
             begun = time.perf_counter()
             metrics = {**program.run(trial).metrics, "seconds": time.perf_counter() - begun}
@@ -388,9 +388,10 @@ def from_scratch(bench: Bench, candidate: Candidate, seed: int) -> float:
 
 
 def throughput(bench: Bench) -> list[Record]:
-    """Candidates scored a second: shared work against one candidate after another."""
-    supernet, _, folder = bench.trained(ARMS[0], 0)
-    path = folder / "artifacts" / "supernet"
+    """Candidates scored a second: shared work against one candidate after another. Untrained weights."""
+    supernet = Supernet(bench.space, bench.shape).eval()
+    path = bench.folder / "untrained.safetensors"
+    save_supernet(supernet, path)
     count = 6 if bench.smoke else 100
     ratios: list[float] = []
     rates: list[float] = []

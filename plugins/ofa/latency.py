@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ class LatencyTable:
             raise ArtifactError(f"{path} is no latency table: {error!r}") from error
 
 
+@lru_cache(maxsize=100_000)
 def key(layer: Layer, size: int) -> str:
     """Name a layer on a map by what its time depends on: all but its place."""
     values = asdict(layer)

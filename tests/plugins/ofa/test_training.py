@@ -13,6 +13,7 @@ import torch
 from orchestrate.core import Candidate, Shape, TrialPruned
 from orchestrate.core.parallel import local_gradient
 from orchestrate.core.testing import LocalTrial
+from orchestrate.core.training.checkpoint import load_weights
 from orchestrate.core.training.optimizers import make_optimizer
 from orchestrate.plugins.ofa.learner import SupernetLearner
 from orchestrate.plugins.ofa.mobile import OfaMobileNetV3
@@ -38,7 +39,13 @@ PHASES = [
         "sort": ["inner"],
     },
 ]
-FAST = {"batch_size": 50, "calibration_images": 50, "calibration_batch": 25, "learning_rate": 0.05}
+FAST = {
+    "batch_size": 50,
+    "calibration_images": 50,
+    "calibration_batch": 25,
+    "validation_images": 40,
+    "learning_rate": 0.05,
+}
 
 
 def trial(folder: Path, **options: Any) -> LocalTrial:
@@ -145,6 +152,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None
     assert [report["name"] for report in reports] == ["full", "kernel", "expand"]
     assert [report["passes"] for report in reports] == [3, 3, 12]
     assert whole.artifact("phases.svg").stat().st_size > 1000
+    largest = Candidate(json.loads(whole.artifact("candidate").read_text()))
+    assert largest == SPACE.largest
+    load_weights(SPACE.build(largest, SHAPE), whole.artifact("weights"))
 
 
 def test_a_later_stage_goes_on(tmp_path: Path) -> None:
