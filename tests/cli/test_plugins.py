@@ -60,7 +60,9 @@ def test_show_tells_the_options_with_types_defaults_and_descriptions(run: Run) -
         assert name in ended.out
 
 
-@pytest.mark.parametrize("entry", list(Registry.discover()), ids=lambda entry: entry.plugin.name)
+@pytest.mark.parametrize(
+    "entry", list(Registry.discover()), ids=lambda entry: f"{entry.plugin.kind} {entry.plugin.name}"
+)
 def test_every_installed_plugin_can_be_shown_and_describes_its_options(run: Run, entry: Registered) -> None:
     ended = run("plugins", "show", entry.plugin.name, "--kind", entry.plugin.kind)
     assert ended.code == 0

@@ -188,7 +188,17 @@ def test_the_empty_walk_is_one_candidate() -> None:
         (lambda: Real("a", 0.0, float("inf")), "finite low <= high"),
         (lambda: Real("a", 0.0, 1.0, log=True), "low > 0"),
     ],
-    ids=str,
+    ids=[
+        "no options",
+        "twice",
+        "bounds",
+        "step 0",
+        "log of 0",
+        "log with step",
+        "order",
+        "infinite",
+        "log of 0.0",
+    ],
 )
 def test_an_impossible_choice_is_refused(make: Any, text: str) -> None:
     with pytest.raises(SpaceError, match=text):

@@ -54,6 +54,7 @@ def test_a_wrong_file_is_refused_with_the_reason(content, dimensions, says):
 @pytest.mark.parametrize(
     "content",
     [b"", b"not gzip", gzip.compress(LABELS)[:-4], gzip.compress(LABELS)[:12] + b"\xff" * 12],
+    ids=["empty", "something else", "cut", "corrupt"],  # the bytes hold the time
 )
 def test_a_broken_gzip_file_is_refused(content):
     if not content:  # an empty file is a valid gzip file of nothing
