@@ -28,6 +28,7 @@ class Decoded:
     residual: float
     terms: int
     seconds: float
+    exact: bool = True
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Round:
     waited: float = 0.0
     """Seconds that the round stayed open after its window."""
     cause: str = ""
-    load: float = 0.0
-    """Largest part of one job's samples that a worker had."""
+    loads: list[float] = field(default_factory=list[float])
+    """By worker: the part of one job's samples that it had; 0 for one with nothing to do."""
     arrivals: list[float | None] = field(default_factory=list[float | None])
     """By worker: when its whole reply was in; None: not in this round."""
     stragglers: list[int] = field(default_factory=list[int])
@@ -104,6 +105,8 @@ class Journal:
         described = scheme.describe()
         if (code := getattr(scheme, "code", None)) is not None:
             described["code"] = type(code).__name__
+        if (allowed := getattr(scheme, "approximation", None)) is not None:
+            described["approximation"] = asdict(allowed)
         self.entries.append(Use(base, described, list(place), asdict(wait), reason))
 
     def add(self, record: Round) -> None:
@@ -155,6 +158,7 @@ class Journal:
             "replaced": sum(len(record.replaced) for record in rounds),
             "master_share": sum(record.master for record in rounds) / seconds if seconds else 0.0,
             "decode_ms": 1e3 * sum(one.seconds for one in decoded) / len(decoded) if decoded else 0.0,
-            "largest_residual": max((one.residual for one in decoded), default=0.0),
+            "largest_residual": max((one.residual for one in decoded if one.exact), default=0.0),
+            "inexact": sum(not one.exact for one in decoded),
             "megabytes": sum(record.bytes for record in rounds) / 1e6,
         }

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .codes import CyclicMDS
+from .codes import CyclicMDS, RandomCyclic
 from .codes.base import Mask
 from .records import Journal, Round, Use
 from .schemes import GradientCoding, Part, Scheme
-from .selection import create
+from .schemes.coding import Approximation
+from .selection import Selector, create
 from .stragglers.models import Pattern
+from .stragglers.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,14 @@ def replay(journal: Journal) -> Iterator[Step]:
 def rebuild(use: Use) -> Scheme:
     """The scheme of a journal's entry."""
     described = dict(use.scheme)
-    name, n, code = described["scheme"], described["workers"], described.get("code", "")
-    if name == "gc" and code == "CyclicMDS":
-        return GradientCoding(n, described["s"], CyclicMDS(n, described["s"]))
-    return create("gc-frc" if name == "gc" and code == "FractionalRepetition" else name, n, described)
+    name, n, allowed = described["scheme"], described["workers"], described.get("approximation")
+    if name not in ("gc", "gc-frc"):
+        return create(name, n, described)
+    s = described["s"]
+    code = CyclicMDS(n, s) if described["code"] == "CyclicMDS" else None
+    if described["code"] == "RandomCyclic":
+        code = RandomCyclic(n, s)
+    return GradientCoding(n, s, code, Approximation(**allowed) if allowed else None)
 
 
 def _round(scheme: Scheme, place: list[int], parts: dict[tuple[int, int, int], Part], record: Round) -> str:
@@ -59,7 +65,7 @@ def _round(scheme: Scheme, place: list[int], parts: dict[tuple[int, int, int], P
         if not scheme.bank(position_of[worker], parts[worker, job, slot]):
             return f"the late reply of worker {worker} for job {job} is of no use"
     replied: Mask = ~assignment.working | [record.arrivals[worker] is not None for worker in place]
-    if not scheme.feasible(replied):
+    if not (scheme.feasible(replied) or scheme.approximates(replied)):
         return "the round may not close with these replies"
     closed = scheme.close(replied)
     found = sorted(place[position] for position in np.flatnonzero(closed.stragglers))
@@ -82,3 +88,18 @@ def pattern(journal: Journal) -> Pattern:
     for row, record in zip(masks, rounds, strict=True):
         row[record.stragglers] = True
     return masks
+
+
+def profile(journal: Journal, slope: float | None = None) -> Profile:
+    """Reply times (rounds, workers), to simulate other schemes with. A reply that a round didn't wait for
+    is estimated (see `Selector.profile`).
+
+    Raises:
+        ValueError: there is no round in which everybody worked.
+    """
+    rounds = journal.rounds
+    selector = Selector(len(rounds[0].arrivals) if rounds else 1, 0, slope=slope, window=max(1, len(rounds)))
+    for record in rounds:
+        seconds = np.array([np.nan if time is None else time for time in record.arrivals])
+        selector.record(np.array(record.loads), seconds, record.seconds)
+    return selector.profile()

@@ -178,7 +178,7 @@ class Session:
         if assignment.job is not None:
             self._issue(assignment.job, record)
         record.given_up, self._dropped = self._dropped, []
-        record.load = float(assignment.loads.max())
+        record.loads = [float(assignment.loads[position]) for position in self._position]
         self._replace_silent(record, started)
         works = {int(position): self._works(int(position)) for position in np.flatnonzero(assignment.working)}
         for position, parts in works.items():
@@ -329,7 +329,9 @@ class Session:
         counts = [max(changes) for changes in zip(*(vector.counts for vector, _ in terms), strict=True)]
         loss = Layout(job.learner.model).apply(sums, used, counts, len(job.samples))
         seconds = time.perf_counter() - begun
-        record.decoded.append(Decoded(number, job.model, decoding.residual, len(terms), seconds))
+        record.decoded.append(
+            Decoded(number, job.model, decoding.residual, len(terms), seconds, decoding.exact)
+        )
         return job.model, loss
 
 

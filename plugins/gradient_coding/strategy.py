@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ...core import CodedStrategy, Learner, PluginOptions, SpecError, WorkerGroup
-from .codes import CyclicMDS
+from .codes import Code, CyclicMDS, RandomCyclic
 from .injection import Injected, InjectOptions
 from .planning import Auto, Fixed, Planner
 from .schemes import GradientCoding, Scheme
+from .schemes.coding import Approximation
 from .selection import create
 from .waiting import Rule, Wait
 
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .session import Session
+
+
+class ApproximateOptions(PluginOptions):
+    """When the exact gradient may be given up. Off unless given."""
+
+    patience: PositiveFloat = Field(
+        default=4.0, description="Not before 1 + patience times the fastest worker's time."
+    )
+    deviation: PositiveFloat = Field(
+        default=0.1, description="Largest mean squared deviation of the chunks' coefficients from 1."
+    )
+    budget: PositiveInt = Field(default=10, description="Most inexact gradients of a launch.")
 
 
 class GradientCodingOptions(PluginOptions):
@@ -55,6 +69,9 @@ class GradientCodingOptions(PluginOptions):
     )
     quantile: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the workers whose slowest counts as the fastest."
+    )
+    approximate: ApproximateOptions | None = Field(
+        default=None, description="Let `gc-frc` and `gc` make inexact gradients rather than wait for long."
     )
     batch_norm: Literal["refuse", "per-chunk"] = Field(
         default="refuse",
@@ -144,7 +161,8 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             planner = Auto(group.size, models, options.probe, options.reselect)
         else:
             mu = options.mu if options.mu is not None else float(self.models > 1)
-            wait = Wait(options.wait, mu, options.quantile)
+            patience = options.approximate.patience if options.approximate else inf
+            wait = Wait(options.wait, mu, options.quantile, patience)
             planner = Fixed(lambda number: self.scheme(group.size, number), wait)
         return Session(group, planner, models, setting)
 
@@ -158,8 +176,8 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             ValueError: there is no such scheme for so many workers.
         """
         options = self.options
-        if options.scheme == "gc" and options.code == "mds":
-            return GradientCoding(n, options.stragglers, CyclicMDS(n, options.stragglers))
+        if options.scheme in ("gc", "gc-frc"):
+            return GradientCoding(n, options.stragglers, self._code(n), self._approximation())
         name = options.scheme if models >= self.models else "gc-frc"
         given = {
             "s": options.stragglers,
@@ -168,3 +186,13 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             "lambda": options.distinct,
         }
         return create("gc-frc" if name == "auto" else name, n, given)
+
+    def _code(self, n: int) -> Code | None:
+        if self.options.scheme != "gc":
+            return None
+        kind = CyclicMDS if self.options.code == "mds" else RandomCyclic
+        return kind(n, self.options.stragglers)
+
+    def _approximation(self) -> Approximation | None:
+        allowed = self.options.approximate
+        return Approximation(allowed.deviation, allowed.budget) if allowed else None

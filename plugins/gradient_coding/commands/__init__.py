@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from .replay import EXAMPLES as REPLAY_EXAMPLES
+from .replay import replay
 from .simulate import EXAMPLES, simulate
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -15,3 +17,4 @@ def stragglers() -> None:
 
 
 app.command("simulate", epilog=EXAMPLES)(simulate)
+app.command("replay", epilog=REPLAY_EXAMPLES)(replay)

@@ -112,12 +112,13 @@ def fit_slope(loads: Floats, seconds: Floats) -> float | None:
     """Seconds that a reply takes longer for each unit of load; None if all loads are equal.
 
     The least-squares line through the median time at each load: the median keeps stragglers out. Not
-    below 0.
+    below 0. Loads at which most times are infinite, not waited for, tell nothing.
     """
     levels = np.unique(loads)
+    times = np.array([np.median(seconds[loads == level]) for level in levels])
+    levels, times = levels[np.isfinite(times)], times[np.isfinite(times)]
     if len(levels) < 2:
         return None
-    times = np.array([np.median(seconds[loads == level]) for level in levels])
     weights = np.array([np.count_nonzero(loads == level) for level in levels], dtype=float)
     centre = np.average(levels, weights=weights)
     spread = np.average((levels - centre) ** 2, weights=weights)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from orchestrate.core import LostError, SpecError, TrialError
 from orchestrate.core.testing import LocalWorkers, check_parallel_strategy
+from orchestrate.plugins.gradient_coding.injection import Injected, InjectOptions
+from orchestrate.plugins.gradient_coding.session import arrange
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
-from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train
+from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train, weights
 
 SLOW = 25.0
 
@@ -48,8 +54,6 @@ def test_one_network_trains_as_in_one_process(options: dict[str, Any], n: int, t
     chosen = strategy(**options)
     learner = Classifier(4)
     losses = train(learner, lambda one, samples: chosen.gradient(one, samples, group), 4, 50)
-    from tests.plugins.gradient_coding.training import weights
-
     assert_same((losses, weights(learner)), alone(4, 50), tolerance)
     rounds = chosen._sessions[group].journal.rounds
     assert len(rounds) == 50
@@ -87,3 +91,157 @@ def test_interleaved_networks_train_as_if_alone(
 def test_the_contract_of_strategies() -> None:
     check_parallel_strategy(strategy(stragglers=1), workers=4, dead=[1])
     check_parallel_strategy(strategy(scheme="gc", stragglers=2), workers=5, tolerance=1e-7)
+
+
+def test_late_replies_are_banked_and_dead_workers_replaced() -> None:
+    group = LocalWorkers(4, seconds=adversary(4, 1, 5), deaf=range(4))
+    stream = strategy(scheme="m-sgc", distinct=2).open(group, 2)
+    advance = stream.advance
+
+    def deadly() -> Any:
+        if len(stream.journal.rounds) == 7:
+            group.kill(2)
+        return advance()
+
+    stream.advance = deadly  # type: ignore[method-assign]
+    found = together(stream, [0, 1], [30, 30])
+    assert_same(found[0], alone(0, 30), 1e-10)
+    assert_same(found[1], alone(1, 30), 1e-10)
+    told = stream.metrics()
+    assert told["workers/replaced"] == 1
+    assert told["workers/banked"] > 0
+
+
+def hang(worker: int, number: int) -> float:
+    return 1e6 if (worker, number) == (1, 3) else 1.0
+
+
+def test_a_worker_that_stays_silent_is_replaced() -> None:
+    group = LocalWorkers(4, seconds=hang, deaf=[1])
+    chosen = strategy(stragglers=1, replace_after=5.0)
+    learner = Classifier(1)
+    losses = train(learner, lambda one, samples: chosen.gradient(one, samples, group), 1, 30)
+    assert_same((losses, weights(learner)), alone(1, 30), 1e-10)
+    rounds = chosen._sessions[group].journal.rounds
+    assert [record.replaced for record in rounds if record.replaced] == [[1]]
+
+
+def test_workers_that_keep_dying_are_no_stragglers() -> None:
+    group = LocalWorkers(2)
+    group.replace = lambda worker: None  # type: ignore[method-assign] # the next one dies too
+    group.kill(0)
+    group.kill(1)
+    with pytest.raises(LostError, match="died 5 times in a row"):
+        strategy(scheme="uncoded").gradient(Classifier(), torch.arange(20), group)
+
+
+def batch_normal(seed: int) -> Classifier:
+    return Classifier(seed, lambda: nn.BatchNorm2d(4))
+
+
+def test_batch_norm_is_refused_unless_it_is_frozen_or_allowed() -> None:
+    group = LocalWorkers(4)
+    learner = batch_normal(0)
+    with pytest.raises(TrialError, match=r"layer '1' is a BatchNorm2d.*batch_norm: per-chunk"):
+        strategy().gradient(learner, torch.arange(40), group)
+    strategy(batch_norm="per-chunk").gradient(learner, torch.arange(40), group)
+    layer = learner.model[1]
+    expected = batch_normal(0)
+    seen = []
+    for chunk in (torch.arange(20), torch.arange(20, 40)):  # two groups of two workers
+        expected.model.load_state_dict(batch_normal(0).model.state_dict())
+        expected.loss_sum(chunk)
+        seen.append(expected.model[1].running_mean.clone())
+    assert torch.allclose(layer.running_mean, (seen[0] + seen[1]) / 2, atol=1e-12)
+    assert int(layer.num_batches_tracked) == 1
+    layer.eval()
+    strategy().gradient(learner, torch.arange(40), group)
+
+
+class Noisy(Classifier):
+    """Draws from the global generator."""
+
+    def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+        return super().loss_sum(samples) * torch.rand(())
+
+
+class Elsewhere(Classifier):
+    """Computes with a network that isn't its own."""
+
+    def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+        return Classifier(3).loss_sum(samples)
+
+
+class Failing(Classifier):
+    """Fails at its third step."""
+
+    def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+        if self.step == 3:
+            raise ValueError("no luck")
+        return super().loss_sum(samples)
+
+
+@pytest.mark.parametrize(
+    ("learner", "why"),
+    [(Noisy(), "another sum each time"), (Elsewhere(), "depends on no parameter of its `model`")],
+    ids=["noisy", "elsewhere"],
+)
+def test_a_learner_that_breaks_a_rule_is_told_so(learner: Classifier, why: str) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(TrialError, match=why):
+        strategy().gradient(learner, torch.arange(20), LocalWorkers(4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_a_learner_raises_is_its_own_models_failure() -> None:
+    def make(seed: int) -> Classifier:
+        return Failing(seed) if seed == 1 else Classifier(seed)
+
+    stream = strategy(scheme="sr-sgc", distinct=2).open(LocalWorkers(4), 2)
+    found = together(stream, [0, 1], [12, 12], make)
+    assert_same(found[0], alone(0, 12), 1e-10)
+    assert isinstance(found[1], TrialError)
+    assert "no luck" in str(found[1])
+
+
+def test_auto_probes_and_takes_what_helps() -> None:
+    group = LocalWorkers(6, seconds=adversary(6, 1, 7))
+    chosen = strategy(scheme="auto", probe=8, reselect=20)
+    learner = Classifier(2)
+    losses = train(learner, lambda one, samples: chosen.gradient(one, samples, group), 2, 60)
+    assert_same((losses, weights(learner)), alone(2, 60), 1e-10)
+    uses = chosen._sessions[group].journal.uses
+    assert [use.scheme["scheme"] for use in uses[:3]] == ["uncoded", "gc-frc", "gc-frc"]
+    assert uses[-1].scheme["scheme"] == "gc-frc"
+    assert "saves" in uses[3].reason or "best" in uses[3].reason
+
+
+def test_neighbours_in_the_code_sit_on_different_nodes() -> None:
+    nodes = ["a", "a", "b", "b", "c", "c"]
+    place = arrange(nodes, 0)
+    assert sorted(place) == list(range(6))
+    assert all(nodes[one] != nodes[other] for one, other in pairwise(place))
+
+
+@pytest.mark.parametrize(
+    ("options", "workers", "models", "why"),
+    [
+        ({"scheme": "m-sgc"}, 4, 1, "makes a gradient in up to 2 rounds"),
+        ({"scheme": "sr-sgc", "burst": 2, "window": 4}, 4, 3, "divides W - 1"),
+        ({"stragglers": 4}, 4, 1, "tolerates 0 to 3 stragglers"),
+    ],
+)
+def test_a_scheme_that_can_t_be_is_refused_beforehand(
+    options: dict[str, Any], workers: int, models: int, why: str
+) -> None:
+    with pytest.raises(SpecError, match=why):
+        strategy(**options).check(workers, models)
+
+
+def test_delays_are_injected_alike_for_every_scheme() -> None:
+    delays = Injected(4, InjectOptions(p_slow=0.3, seconds=2.0, base=0.5, slope=4.0))
+    again = Injected(4, InjectOptions(p_slow=0.3, seconds=2.0, base=0.5, slope=4.0))
+    light = [delays(number, worker, 0.25) for number in range(1, 50) for worker in range(4)]
+    heavy = [again(number, worker, 0.5) for number in range(1, 50) for worker in range(4)]
+    assert set(light) == {1.5, 3.5}
+    assert np.allclose(np.subtract(heavy, light), 1.0)

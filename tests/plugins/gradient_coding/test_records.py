@@ -1,0 +1,95 @@
+"""Journals: written, read, replayed and drawn; and a journal that doesn't add up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from orchestrate.core.errors import ArtifactError, SpecError
+from orchestrate.core.testing import LocalWorkers
+from orchestrate.plugins.gradient_coding.commands import app
+from orchestrate.plugins.gradient_coding.commands.replay import _find
+from orchestrate.plugins.gradient_coding.records import Journal, Round
+from orchestrate.plugins.gradient_coding.replay import pattern, profile, replay
+from orchestrate.plugins.gradient_coding.session import Session
+from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
+from tests.plugins.gradient_coding.test_session import adversary
+from tests.plugins.gradient_coding.training import together
+
+SCHEMES: list[tuple[dict[str, Any], int]] = [
+    ({"scheme": "m-sgc", "burst": 2, "window": 3, "distinct": 2}, 4),
+    ({"scheme": "sr-sgc", "burst": 1, "window": 2, "distinct": 2}, 2),
+    ({"scheme": "gc", "stragglers": 1, "code": "mds"}, 2),
+]
+
+
+def session(options: dict[str, Any], models: int, steps: int = 12) -> Session:
+    strategy = GradientCodingStrategy(GradientCodingOptions(**options))
+    made = strategy.open(LocalWorkers(6, seconds=adversary(6, 1, 5), deaf=range(3)), models)
+    together(made, range(models), [steps - seed for seed in range(models)])
+    return made
+
+
+@pytest.mark.parametrize(("options", "models"), SCHEMES)
+def test_a_journal_replays_to_the_same_decodings(
+    options: dict[str, Any], models: int, tmp_path: Path
+) -> None:
+    made = session(options, models)
+    files = made.artifacts(tmp_path)
+    journal = Journal.read(files["rounds"])
+    assert journal.rounds == made.journal.rounds
+    assert [step.difference for step in replay(journal)] == [""] * len(journal.rounds)
+    assert files["rounds-picture"].read_text(encoding="utf-8").count("<svg") == 1
+    told = made.metrics()
+    assert told["workers/rounds"] == len(journal.rounds)
+    assert told["workers/straggler_share"] == pytest.approx(pattern(journal).mean())
+    times = profile(journal, slope=1.0)
+    assert times.n == 6
+    assert np.isfinite(times.seconds).all()
+
+
+def test_a_changed_mask_is_found() -> None:
+    journal = session(*SCHEMES[1]).journal
+    index, record = next(
+        (index, entry)
+        for index, entry in enumerate(journal.entries)
+        if isinstance(entry, Round) and entry.stragglers
+    )
+    arrivals = [0.5 if time is None else time for time in record.arrivals]
+    journal.entries[index] = replace(record, arrivals=arrivals)
+    found = [step for step in replay(journal) if step.difference]
+    assert found[0].record.number == record.number
+    assert "stragglers are" in found[0].difference
+
+
+def test_the_command_replays_a_job_s_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".orchestrate/artifacts/job-1/search/000002/artifacts/rounds"
+    folder.mkdir(parents=True)
+    made = session(*SCHEMES[0])
+    made.journal.write(folder / "rounds.jsonl")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(
+        app, ["replay", "job-1", "--trial", "2", "--json", "--plot", "r.png", "--profile", "t.csv"]
+    )
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output)
+    assert told["identical"]
+    assert told["schemes"][0]["scheme"] == "m-sgc"
+    assert Path("r.png").stat().st_size > 1000
+    assert Path("t.csv").read_text(encoding="utf-8").startswith("round,worker,load,seconds")
+    shown = CliRunner().invoke(app, ["replay", "job-1"])
+    assert "all as recorded" in shown.output
+    with pytest.raises(SpecError, match=r"no rounds\.jsonl under"):
+        _find("job-2", None)
+
+
+def test_another_file_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text('{"a": 1}\n', encoding="utf-8")
+    with pytest.raises(ArtifactError, match="no journal"):
+        Journal.read(tmp_path / "other")
