@@ -75,12 +75,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Use:
-    """From the round after `base` on, a scheme: its name and parameters, and its workers' places."""
+    """From the round after `base` on, a scheme: its name and parameters, and its workers' places.
+
+    `place` has the worker of each code position, `nodes` the workers' nodes, each once.
+    """
 
     base: int
     scheme: Mapping[str, Any]
     place: Sequence[int]
     wait: Mapping[str, Any]
+    nodes: Sequence[str]
     reason: str = ""
 
 
@@ -100,14 +104,24 @@ class Journal:
         """The schemes, in order."""
         return [entry for entry in self.entries if isinstance(entry, Use)]
 
-    def use(self, scheme: Scheme, place: Sequence[int], wait: Wait, base: int, reason: str) -> None:
+    def use(
+        self,
+        scheme: Scheme,
+        place: Sequence[int],
+        wait: Wait,
+        base: int,
+        nodes: Sequence[str],
+        reason: str,
+    ) -> None:
         """Note that a scheme is used from now on."""
         described = scheme.describe()
         if (code := getattr(scheme, "code", None)) is not None:
             described["code"] = type(code).__name__
         if (allowed := getattr(scheme, "approximation", None)) is not None:
             described["approximation"] = asdict(allowed)
-        self.entries.append(Use(base, described, list(place), asdict(wait), reason))
+        self.entries.append(
+            Use(base, described, list(place), asdict(wait), list(dict.fromkeys(nodes)), reason)
+        )
 
     def add(self, record: Round) -> None:
         """Note a round."""

@@ -108,7 +108,7 @@ class Session:
         chosen = self._planner.choose(max(1, self.models))
         self.scheme = chosen.scheme
         self._clock = Rounds(chosen.scheme, chosen.wait)
-        self.journal.use(chosen.scheme, self._place, chosen.wait, self._base, chosen.reason)
+        self.journal.use(chosen.scheme, self._place, chosen.wait, self._base, self.group.nodes, chosen.reason)
 
     # Asking ---------------------------------------------------------------------------------------
 
