@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .base import TOLERANCE, Code, UndecodableError, Weights
 from .cyclic import CyclicMDS, RandomCyclic
+from .expander import Expander
 from .repetition import FractionalRepetition
 
 __all__ = [
     "TOLERANCE",
     "Code",
     "CyclicMDS",
+    "Expander",
     "FractionalRepetition",
     "RandomCyclic",
     "UndecodableError",

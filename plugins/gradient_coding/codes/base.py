@@ -119,6 +119,14 @@ class Code(ABC):
         """
         return self._weights(replied)
 
+    def least_squares(self, replied: Mask) -> Weights:
+        """Weights of the least Euclidean norm of a B - 1 that these replies allow."""
+        here = np.flatnonzero(replied)
+        values = np.zeros(self.n, dtype=self.matrix.dtype)
+        if len(here):
+            values[here] = np.linalg.lstsq(self.matrix[here].T, np.ones(len(self.fractions)))[0]
+        return Weights(values, self._residual(values))
+
     def deviation(self, weights: Weights) -> float:
         """Mean squared deviation of the chunks' coefficients from 1: 0 is exact, 1 is nothing at all."""
         return float((np.abs(weights.values @ self.matrix - 1) ** 2).mean())

@@ -49,11 +49,7 @@ class RandomCyclic(Code):
         return self._matrix
 
     def approximate(self, replied: Mask) -> Weights:
-        here = np.flatnonzero(replied)
-        values = np.zeros(self.n)
-        if len(here):
-            values[here] = np.linalg.lstsq(self._matrix[here].T, np.ones(self.n))[0]
-        return Weights(values, self._residual(values))
+        return self.least_squares(replied)
 
     def solve(self, replied: Mask) -> Weights:
         gone = np.flatnonzero(~replied)
@@ -93,11 +89,7 @@ class CyclicMDS(Code):
         return not np.iscomplexobj(self._matrix)
 
     def solve(self, replied: Mask) -> Weights:
-        here = np.flatnonzero(replied)
-        values = np.zeros(self.n, dtype=self._matrix.dtype)
-        if len(here):
-            values[here] = np.linalg.lstsq(self._matrix[here].T, np.ones(self.n))[0]
-        return Weights(values, self._residual(values))
+        return self.least_squares(replied)
 
 
 @lru_cache(maxsize=32)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..codes.base import Floats
 from .generators import GilbertElliott
 from .models import Pattern
+
+TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,27 @@ def fit(pattern: Pattern) -> GilbertElliott | None:
     p_slow = np.count_nonzero(~before & after) / normal
     p_normal = np.count_nonzero(before & ~after) / slow
     return GilbertElliott(float(p_slow), float(p_normal)) if p_slow + p_normal > 0 else None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How each worker does, (n,), from 0 to 1.
+
+    `relative` is the fastest worker's time over its own, `individual` its own best time over its time
+    now: a worker slow by itself has a low relative score, one that became slow a low individual one.
+    """
+
+    relative: Floats
+    individual: Floats
+
+
+def scores(seconds: Floats, recent: int = 20) -> Scores:
+    """Score workers by their reply times (rounds, n); NaN where a reply didn't come in.
+
+    By medians over the last `recent` rounds, where a missing reply has speed 0; a worker's best is its
+    fastest tenth of all rounds.
+    """
+    speeds = np.where(np.isnan(seconds), 0.0, 1 / seconds)
+    now = np.median(speeds[-recent:], axis=0)
+    best = np.quantile(speeds, 0.9, axis=0, method="inverted_cdf")
+    return Scores(now / max(now.max(), TINY), np.minimum(now / np.maximum(best, TINY), 1.0))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrate.plugins.gradient_coding.codes import (
     Code,
     CyclicMDS,
+    Expander,
     FractionalRepetition,
     RandomCyclic,
     UndecodableError,
@@ -203,3 +204,21 @@ def test_impossible_codes(make: Make) -> None:
     for n, s in ((3, 3), (3, -1)):
         with pytest.raises(ValueError, match="tolerates 0 to 2"):
             make(n, s)
+
+
+@pytest.mark.parametrize(("n", "degree"), [(8, 3), (9, 4), (10, 5)])
+def test_no_stragglers_of_an_expander_code_cost_more_than_its_bound(n: int, degree: int) -> None:
+    code = Expander(n, degree)
+    assert code.load == degree / n
+    assert code.decode(np.ones(n, dtype=bool)).values.tolist() == [1.0] * n
+    for s in range(1, n):
+        for gone in itertools.combinations(range(n), s):
+            weights = code.approximate(without(n, gone))
+            assert not code.decodable(without(n, gone))
+            assert np.sqrt(code.deviation(weights) * n) <= code.bound(s) + 1e-9
+
+
+def test_expander_codes_that_are_no_graphs() -> None:
+    for n, degree in ((5, 3), (4, 4), (4, 0)):
+        with pytest.raises(ValueError, match="no graph"):
+            Expander(n, degree)

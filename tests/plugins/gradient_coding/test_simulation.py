@@ -18,7 +18,7 @@ from orchestrate.plugins.gradient_coding.schemes import (
 from orchestrate.plugins.gradient_coding.simulation import Costs, simulate
 from orchestrate.plugins.gradient_coding.stragglers.generators import GilbertElliott, Service
 from orchestrate.plugins.gradient_coding.stragglers.profile import Profile, fit_slope, read
-from orchestrate.plugins.gradient_coding.stragglers.statistics import bursts, describe, fit
+from orchestrate.plugins.gradient_coding.stragglers.statistics import bursts, describe, fit, scores
 from orchestrate.plugins.gradient_coding.waiting import Rule, Wait
 
 
@@ -166,3 +166,14 @@ def test_nothing_is_fitted_to_nothing() -> None:
     assert describe(np.zeros((0, 3), dtype=bool)).bursts == {}
     with pytest.raises(ValueError, match="probabilities"):
         GilbertElliott(0, 0)
+
+
+def test_scores_tell_slow_workers_from_those_that_became_slow() -> None:
+    seconds = np.ones((40, 4))
+    seconds[:, 1] = 2.0  # slow by itself
+    seconds[20:, 2] = 4.0  # became slow
+    seconds[20:, 3] = np.nan  # is gone
+    found = scores(seconds)
+    assert found.relative.tolist() == [1.0, 0.5, 0.25, 0.0]
+    assert found.individual.tolist() == [1.0, 1.0, 0.25, 0.0]
+    assert scores(np.full((3, 2), np.nan)).individual.tolist() == [0.0, 0.0]
