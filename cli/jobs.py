@@ -18,8 +18,10 @@ from ..storage.models import TERMINAL_TRIAL_STATES, JobRow, StageRow, TrialRow
 OVER = ("finished", "failed", "cancelled")
 """States of a job in which nothing more will happen by itself."""
 
-OVERHEADS = ("propose", "static", "fingerprint", "launch", "run", "measure")
-"""Parts of a trial's time, in their order."""
+OWN = ("propose", "static", "fingerprint", "recall", "launch", "record")
+"""Parts of a trial's time that are Orchestrate's."""
+OVERHEADS = ("propose", "static", "fingerprint", "recall", "launch", "run", "measure", "record")
+"""All of them, in their order."""
 
 
 @contextmanager

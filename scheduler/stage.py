@@ -381,9 +381,12 @@ class StageRun:
                     after=ticket.after,
                 )
             )
+        begun = time.perf_counter()
         decisions = self.ledger.propose(self.stage_id, proposals, self.policy)
+        spent = (time.perf_counter() - begun) / len(proposals)
         for (ticket, _), decision in zip(pairs, decisions, strict=True):
             ticket.trial_id = decision.trial_id
+            ticket.timings["recall"] = spent
             self._decided(ticket, decision)
 
     def _reconsider(self) -> bool:

@@ -259,6 +259,12 @@ class Catalog:
         with reading(self.engine) as session:
             return session.scalar(query) or 0
 
+    def lineage_seconds(self, stage_id: int) -> float:
+        """Time that the delivery of a stage's lineage took, in its own process."""
+        query = select(func.sum(OutboxRow.seconds)).where(OutboxRow.stage_id == stage_id)
+        with reading(self.engine) as session:
+            return session.scalar(query) or 0.0
+
     def owned(self, job_id: str) -> bool:
         """Whether a living driver owns the job. One that was killed on this machine is known to be dead;
         of another machine's, the lease must run out first.

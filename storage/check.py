@@ -109,7 +109,12 @@ def _states(session: Session) -> Iterator[Finding]:
 
 
 def _numbers(session: Session) -> Iterator[Finding]:
-    query = select(TrialRow.stage_id, func.count(), func.max(TrialRow.number)).group_by(TrialRow.stage_id)
+    query = (
+        select(TrialRow.stage_id, func.count(), func.max(TrialRow.number))
+        .join(StageRow, StageRow.id == TrialRow.stage_id)
+        .where(StageRow.state == "finished")
+        .group_by(TrialRow.stage_id)
+    )
     for ident, count, last in session.execute(query):
         if last != count - 1:
             yield Finding(f"stage {ident}", f"has {count} trials, but numbers up to {last}: some are lost")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
@@ -225,6 +226,7 @@ class Ledger:
         """
         if not proposals:
             return []
+        begun = perf_counter()
         with self._writing() as connection:
             context = self._context(connection, stage_id)
             if recall is not None and recall.context != context:
@@ -240,7 +242,7 @@ class Ledger:
                 elif proposal.infeasible is not None:
                     refused[trial.id] = Infeasible(trial.id, proposal.infeasible)
             prints = {trial.id: proposal.print for trial, proposal in zip(trials, proposals, strict=True)}
-            return self._settle(connection, trials, recall, refused, prints)
+            return self._settle(connection, trials, recall, refused, prints, begun)
 
     @_patient
     def reconsider(self, trial_ids: Sequence[int], recall: RecallPolicy | None) -> list[Decision]:
@@ -249,7 +251,7 @@ class Ledger:
             return []
         with self._writing() as connection:
             trials = transitions.find(connection, self.job_id, trial_ids, ("queued",))
-            return self._settle(connection, trials, recall, {}, {})
+            return self._settle(connection, trials, recall, {}, {}, perf_counter())
 
     def _settle(
         self,
@@ -258,6 +260,7 @@ class Ledger:
         recall: RecallPolicy | None,
         refused: Mapping[int, Infeasible | Failed],
         prints: Mapping[int, Print],
+        begun: float,
     ) -> list[Decision]:
         self._policies.update((trial.stage_id, recall) for trial in trials)
         questions = [
@@ -284,8 +287,9 @@ class Ledger:
         ]
         transitions.launch(connection, self.job_id, launched)
         transitions.wait(connection, [(trial, why) for trial, why in pairs if isinstance(why, Wait)])
+        spent = {"recall": (perf_counter() - begun) / len(trials)}
         endings = [
-            _answered(trial, decision)
+            _timed(_answered(trial, decision), spent)
             for trial, decision in pairs
             if isinstance(decision, Recall | Infeasible | Refuse | Failed)
         ]
@@ -330,6 +334,7 @@ class Ledger:
 
     @_patient
     def _finish(self, results: Sequence[Result]) -> dict[int, dict[str, float]]:
+        begun = perf_counter()
         with self._writing() as connection:
             found = transitions.find(connection, self.job_id, [result.trial_id for result in results])
             late = [
@@ -349,6 +354,7 @@ class Ledger:
                 self.job_id,
                 ((result.trial_id, made) for result in results for made in result.artifacts),
             )
+            record = (perf_counter() - begun) / max(1, len(results))
             return transitions.end(
                 connection,
                 self.job_id,
@@ -359,7 +365,7 @@ class Ledger:
                         result.reason,
                         result.metrics,
                         {**trial.values, **result.values},
-                        result.timings,
+                        {**result.timings, "record": result.timings.get("record", 0.0) + record},
                         result.recalled_from,
                         node=result.node,
                         steps=result.steps,
@@ -536,6 +542,10 @@ def reason_of(error: Mapping[str, Any]) -> str:
     """An error, as `scheduler.trial.describe` gives it, in a line."""
     lines = f"{error['type']}: {error['message']}".splitlines()
     return lines[0][:500]
+
+
+def _timed(ending: Ending, spent: Mapping[str, float]) -> Ending:
+    return replace(ending, timings={**(ending.timings or {}), **spent})
 
 
 def _answered(trial: Trial, decision: Recall | Infeasible | Refuse | Failed) -> Ending:

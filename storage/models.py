@@ -171,7 +171,7 @@ class TrialRow(Base):
     waits_for: Mapped[int | None] = mapped_column(ForeignKey(PREFIX + "trials.id"))
     """While queued: the trial, of this job or another, whose result it will share."""
     timings: Mapped[Json]
-    """Seconds: propose, static, fingerprint, launch, run, measure."""
+    """Seconds: propose, static, fingerprint, recall, launch, run, measure, record (up to the commit)."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
@@ -384,6 +384,8 @@ class OutboxRow(Base):
     trial_id: Mapped[int | None] = mapped_column(ForeignKey(TrialRow.id))
     created_at: Mapped[datetime]
     done_at: Mapped[datetime | None]
+    seconds: Mapped[float | None]
+    """How long its delivery took, in the process that delivers; 0 where it was delivered with another."""
 
 
 # Only what is still to be delivered is ever searched for.

@@ -138,29 +138,35 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
     origin = f"{job.provenance.get('user', '')}@{job.provenance.get('host', '')}"
     out.print(f"Submitted {when(job.created_at)} by {origin}, seed {job.seed}, took {took}")
     print_result(out, found)
-    _print_cost(stages, times, [store.counts(stage.id) for stage in stages])
+    counts = [store.counts(stage.id) for stage in stages]
+    _print_cost(stages, times, counts, [store.lineage_seconds(stage.id) for stage in stages])
     if found.counts.get("recalled"):
         out.print(f"Recall  orchestrate recall stats {job.id}")
     out.print(f"Report  orchestrate report {job.id}\nMLflow  orchestrate ui {job.id}")
 
 
 def _print_cost(
-    stages: Sequence[StageRow], times: dict[str, dict[str, float]], counts: Sequence[dict[str, int]]
+    stages: Sequence[StageRow],
+    times: dict[str, dict[str, float]],
+    counts: Sequence[dict[str, int]],
+    lineage: Sequence[float],
 ) -> None:
     """Where the time went: the mean of each part of a trial, and Orchestrate's own share."""
-    from ..jobs import OVERHEADS, over
+    from ..jobs import OVERHEADS, OWN, over
 
-    shown = table("stage", "trials", *OVERHEADS, "own share", right=("trials", *OVERHEADS, "own share"))
-    for stage, count in zip(stages, counts, strict=True):
+    parts = (*OVERHEADS, "lineage")
+    shown = table("stage", "trials", *parts, "own share", right=("trials", *parts, "own share"))
+    for stage, count, aside in zip(stages, counts, lineage, strict=True):
         trials, spent = over(count), times[stage.name]
-        own = sum(spent[part] for part in ("propose", "static", "fingerprint", "launch"))
         total = sum(spent.values())
         shown.add_row(
             stage.name,
             f"{trials:,}",
             *(seconds(spent[part] / trials) if trials else "-" for part in OVERHEADS),
-            f"{own / total:.1%}" if total else "-",
+            seconds(aside / trials) if trials else "-",
+            f"{sum(spent[part] for part in OWN) / total:.1%}" if total else "-",
         )
     out = console()
-    out.print("\nMean time of a trial, and the share that is Orchestrate's own:")
+    out.print("\nMean time of a trial, and the share that is Orchestrate's own (all but run and measure;")
+    out.print("lineage is written by another process meanwhile, and isn't counted):")
     out.print(shown)

@@ -165,9 +165,10 @@ class Delivery:
         return True
 
     def _deliver(self, mirror: Mirror, rows: list[outbox.OutboxRow]) -> None:
-        done: list[int] = []
+        done: dict[int, float] = {}
         try:
             for row, ids in grouped(rows):
+                begun = time.perf_counter()
                 try:
                     mirror.deliver(row)
                 except Exception as error:
@@ -179,7 +180,7 @@ class Delivery:
                         continue
                     else:
                         raise
-                done += ids
+                done |= dict.fromkeys(ids, 0.0) | {row.id: time.perf_counter() - begun}
         finally:
             outbox.acknowledge(self.catalog.engine, done, mirror.store, mirror.take_new())
             self.delivered += len(done)

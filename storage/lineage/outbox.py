@@ -15,12 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, bindparam, func, select, text, update
 
 from ..catalog import Catalog
 from ..engine import explained, reading, upsert, writing
 from ..models import MirrorRow, OutboxRow, StageRow, table_of
 
+_OUTBOX = table_of(OutboxRow)
+_DONE = (
+    update(_OUTBOX)
+    .where(_OUTBOX.c.id == bindparam("row"))
+    .values(done_at=bindparam("now"), seconds=bindparam("took"))
+)
 _LOCK_SPACE = 0x0CA7  # PostgreSQL's advisory locks are named by two numbers
 
 
@@ -40,16 +46,20 @@ def jobs_with_backlog(engine: Engine) -> list[str]:
         return list(session.scalars(query.group_by(OutboxRow.job_id).order_by(func.min(OutboxRow.id))))
 
 
-def acknowledge(engine: Engine, ids: Sequence[int], store: str, mirrors: Mapping[str, str]) -> None:
-    """Mark rows as delivered and remember which id in the MLflow store mirrors which entity."""
-    if not ids and not mirrors:
+def acknowledge(engine: Engine, took: Mapping[int, float], store: str, mirrors: Mapping[str, str]) -> None:
+    """Mark rows as delivered, with the seconds that each took, and remember which id in the MLflow store
+    mirrors which entity.
+    """
+    if not took and not mirrors:
         return
     rows = [
         {"tracking_uri": store, "entity": entity, "mirror_id": mirror} for entity, mirror in mirrors.items()
     ]
     with writing(engine) as session:
-        if ids:
-            session.execute(update(OutboxRow).where(OutboxRow.id.in_(ids)).values(done_at=datetime.now(UTC)))
+        if took:
+            done = {"now": datetime.now(UTC)}
+            rows_done = [{"row": number, "took": seconds, **done} for number, seconds in took.items()]
+            session.connection().execute(_DONE, rows_done)
         upsert(session.connection(), table_of(MirrorRow), rows)
 
 
