@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -324,19 +324,13 @@ class StageRun:
                 self._ask_sampler(self.stage.batch - len(self._ready))
                 if not self._examining:
                     return  # what is undecided may use up the budget of trainings
-            wait = EXAMINATION_WAIT
-            done: list[tuple[Ticket, Examination]] = []
-            while self._examining:
-                ticket, future = self._examining[0]
-                try:
-                    done.append((ticket, future.result(timeout=wait)))
-                except TimeoutError:
-                    break
-                self._examining.popleft()
-                wait = 0.0 if future.done() else wait
-            if not done:
+            # A batch is recorded as a whole: it can't be launched before, and one transaction costs less.
+            futures = [future for _, future in self._examining]
+            if wait(futures, timeout=EXAMINATION_WAIT).not_done:
                 return
-            self._propose(done)
+            examined = [(ticket, future.result()) for ticket, future in self._examining]
+            self._examining.clear()
+            self._propose(examined)
 
     def _ask_sampler(self, wanted: int) -> None:
         budget = self.stage.spec.trials

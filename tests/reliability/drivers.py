@@ -43,15 +43,14 @@ class Home:
         """Start a driver that submits a job."""
         return self._start(data, crash, settings)
 
-    def resume(self, crash: str = "", **settings: Any) -> BaseProcess:
-        """Start a driver that resumes the newest job."""
-        return self._start(None, crash, settings)
+    def resume(self, crash: str = "", job: str = "", **settings: Any) -> BaseProcess:
+        """Start a driver that resumes a job, by default the newest."""
+        return self._start(job, crash, settings)
 
-    def _start(self, data: Mapping[str, Any] | None, crash: str, settings: Mapping[str, Any]) -> BaseProcess:
+    def _start(self, job: Mapping[str, Any] | str, crash: str, settings: Mapping[str, Any]) -> BaseProcess:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         root = str(Path(__file__).parents[2])
-        job = None if data is None else dict(data)
         known = {"catalog": self.url, "address": self.address, "lineage": False, **settings}
         process = context.Process(target=_drive, args=(job, str(self.folder), root, crash, known))
         process.start()
@@ -82,7 +81,7 @@ def ended(process: BaseProcess, seconds: float = 90) -> int | None:
     return process.exitcode
 
 
-def _drive(data: Any, home: str, root: str, crash: str, known: Mapping[str, Any]) -> None:
+def _drive(job: Any, home: str, root: str, crash: str, known: Mapping[str, Any]) -> None:
     os.chdir(home)
     sys.path.insert(0, root)
     os.environ["PYTHONPATH"] = root  # for the workers
@@ -98,12 +97,12 @@ def _drive(data: Any, home: str, root: str, crash: str, known: Mapping[str, Any]
     from orchestrate.scheduler.settings import Settings
 
     settings = Settings(home=Path(home), **{"tracking": None, **known})
-    if data is not None:
-        outcome = submit(resolve(data, Registry.discover()), yaml.safe_dump(data), settings)
-    else:
+    if isinstance(job, str):
         with Catalog.open(settings.catalog_url) as catalog:
-            job_id = catalog.jobs()[0].id
+            job_id = catalog.job(job).id if job else catalog.jobs()[0].id
         outcome = resume(job_id, settings)
+    else:
+        outcome = submit(resolve(job, Registry.discover()), yaml.safe_dump(job), settings)
     print(outcome, file=log, flush=True)
     os._exit(0 if outcome.state == "finished" else 3)
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.ledger import RecallPolicy
 from orchestrate.storage.lineage import Drainer, server, sync
 from tests.reliability.drivers import Home, ended
 from tests.reliability.parts import many
 from tests.reliability.proxy import Proxy
 from tests.reliability.tree import tree
-from tests.storage.finished_job import Written, write_all
+from tests.storage.finished_job import Written, begin, finish, launch, write_all
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -109,3 +110,31 @@ def test_a_job_doesnt_wait_for_a_slow_server(tracking: Tracking, home: Home) -> 
             assert sync(catalog, proxy.url).error == ""
             found = tree(tracking.store, catalog.jobs()[0].id, tracking.url)
     assert sum(path.count("/") == 2 for path in found) == 20
+
+
+def _requests(tracking: Tracking, folder: Path, launched: int, recalled: int) -> int:
+    """How many requests a job's record takes, trials told as they start and as they end."""
+    policy = RecallPolicy("context", "catalog", frozenset({"accuracy"}))
+    folder.mkdir()
+    with Proxy(tracking.url) as proxy, Catalog.open(str(folder / "catalog.db")) as catalog:
+        written = begin(catalog, folder)
+        stage = written.stage("search")
+        written.ledger.start_stage(stage, "context")
+        for number in range(launched):
+            trial = launch(written, "search", number, {"width": 16 + number, "activation": "relu"}, policy)
+            assert sync(catalog, proxy.url).error == ""
+            finish(written, trial, 0.5 + number / 1000)
+            assert sync(catalog, proxy.url).error == ""
+        for number in range(launched, launched + recalled):
+            launch(written, "search", number, {"width": 16, "activation": "relu"}, policy)
+        written.ledger.end_stage(stage, "finished")
+        assert sync(catalog, proxy.url).error == ""
+        return sum("/runs/search" not in path and "/experiments/" not in path for _, path in proxy.requests)
+
+
+def test_a_launched_trial_takes_three_requests_and_a_recalled_one_none(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    few = _requests(tracking, tmp_path / "few", 2, 0)
+    assert _requests(tracking, tmp_path / "more", 6, 0) - few == 3 * 4
+    assert _requests(tracking, tmp_path / "recalled", 2, 40) == few

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from orchestrate.core import Candidate, Job, Observation, Sampler, SpaceExhausted, resolve
 from orchestrate.core.registry import Registry
@@ -209,6 +210,26 @@ def test_a_candidate_whose_examination_fails_ends_in_the_transaction_that_record
         assert attempt.error is not None
         assert "KeyError" in attempt.error["traceback"]
     assert check(ledger.catalog) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "recall", "transactions"),
+    [
+        (1, {}, 2 * 12),  # each trial: proposed and launched; ended
+        (4, {}, 2 * 3),  # each launch
+        (1, {"recall": {"name": "exact"}}, 12 + 3),  # nine are answered by the transaction that records them
+    ],
+)
+def test_each_change_of_state_is_one_transaction(
+    tmp_path: Path, batch: int, recall: dict[str, Any], transactions: int
+) -> None:
+    data = job_data("counted {folder: x}", 12, space="Three", batch=batch, **recall)
+    run, ledger, _ = open_stage(tmp_path, data, Recorder(letters("abc" * 4)))
+    commits: list[object] = []
+    event.listen(ledger.catalog.engine, "commit", commits.append)
+    drive(run, 1, 0)
+    assert len(ledger.catalog.trials(ledger.job_id)) == 12
+    assert len(commits) == transactions
 
 
 def _resumed(run: StageRun, sampler: Sampler) -> StageRun:
