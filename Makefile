@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint docs bench clean
+.PHONY: help install demo test chaos lint docs bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -29,6 +29,9 @@ install: $(DEV)  ## install everything: all extras and the development tools
 
 test: $(DEV)  ## all tests that this machine can run (PYTEST_ARGS="-m unit -n 2" and the like)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: $(DEV)  ## a job killed at every crash point and at random: hours (CHAOS_SEED=N repeats one)
+	CHAOS=full $(BIN)/pytest tests/reliability $(PYTEST_ARGS)
 
 lint: $(DEV)  ## ruff, pyright, import-linter, and the documentation's links
 	$(BIN)/ruff check .
