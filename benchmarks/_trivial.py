@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrate.core import Choose, SearchSpace, TrialContext
+from collections.abc import Iterable, Sequence
+
+from orchestrate.core import Choose, Evaluation, Program, SearchSpace, TrialContext
 
 
 class Line(SearchSpace):
@@ -12,6 +14,25 @@ class Line(SearchSpace):
         choose.real("x", 0, 1)
 
 
+class Hundred(SearchSpace):
+    """A number from 0 to 99."""
+
+    def choices(self, choose: Choose) -> None:
+        choose.integer("x", 0, 99)
+
+
 def square(trial: TrialContext) -> dict[str, float]:
     """Square the candidate's number."""
     return {"loss": float(trial.candidate["x"]) ** 2}  # type: ignore[arg-type]
+
+
+class Squares(Program):
+    """The same, for a hundred candidates at once."""
+
+    batch = 100
+
+    def run(self, trial: TrialContext) -> Evaluation:
+        return Evaluation(square(trial))
+
+    def run_batch(self, trials: Sequence[TrialContext]) -> Iterable[Evaluation]:
+        return [self.run(trial) for trial in trials]

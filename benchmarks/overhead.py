@@ -5,6 +5,9 @@ Tune at its quickest; Tune logging to MLflow through its own callback; and an Op
 Every run is a process of its own; runs of the peers are interleaved, so that a busy machine hits all.
 Start-up (imports, Ray, up to the end of the first trial) is measured apart. With RAY_ADDRESS all run on
 that cluster, else each starts a Ray of two CPUs.
+
+Then long jobs of recalled and of batched trials: what one costs, whether the cost grows with their number,
+and how far the lineage lags behind (`_long.py`). `--only launched` or `--only long` runs one part.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import _long
 from _compare import quartiles
 from _record import Record, Run
 
@@ -29,7 +33,12 @@ HERE = Path(__file__).parent
 CONCURRENCY = 2
 TRIALS = {"smoke": 10, "default": 300, "full": 300}
 GOAL = 1.5  # times bare Tune
-SLOW = {"Tune + MLflow, no reuse of actors": 60}  # a second a trial: fewer of them
+GOAL_MLFLOW = 0.1  # times Tune's function API with its MLflow callback
+GOAL_FIRST = 1.3  # times bare Tune, to the first trial's end
+LINEAGE_TRIALS = {"smoke": 20, "default": 600, "full": 2000}
+GOAL_DRAIN = 0.10  # of the job's time
+MLFLOW = "Tune + MLflow, no reuse of actors"  # as Tune comes
+SLOW = {MLFLOW: 30}  # a second a trial: fewer of them
 DEADLINE_SECONDS = 900
 
 
@@ -202,12 +211,16 @@ PEERS: dict[str, Callable[[Clock, Path], None]] = {
     BARE: tune,
     "Tune + MLflow": partial(tune, mlflow=True),
     "Optuna + SQLite": optuna,
-    "Tune + MLflow, no reuse of actors": partial(tune, mlflow=True, reuse=False),
+    MLFLOW: partial(tune, mlflow=True, reuse=False),
 }
 
 
 def run_peer(name: str, trials: int) -> None:
     """Measure one run in this process; print it as JSON."""
+    if name in _long.KINDS:
+        with tempfile.TemporaryDirectory(prefix="orchestrate-benchmark-") as folder:
+            print(json.dumps(asdict(_long.run(name, trials, Path(folder), CONCURRENCY))), flush=True)
+        return
     before = time.perf_counter()
     clock = Clock(trials)
     with tempfile.TemporaryDirectory(prefix="orchestrate-benchmark-") as folder:
@@ -218,8 +231,8 @@ def run_peer(name: str, trials: int) -> None:
 # The comparison -----------------------------------------------------------------------------------
 
 
-def measure(name: str, trials: int) -> Reading:
-    """Run a peer in a fresh process."""
+def measure(name: str, trials: int) -> dict[str, Any]:
+    """Run a peer in a fresh process; what it printed."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     done = subprocess.run(
         [sys.executable, __file__, "--peer", name, str(trials)],
@@ -232,7 +245,8 @@ def measure(name: str, trials: int) -> Reading:
     )
     if done.returncode != 0:
         raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
-    return Reading(**json.loads(done.stdout.splitlines()[-1]))
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def as_records(readings: Mapping[str, Sequence[Reading]], trials: int) -> list[Record]:
@@ -280,23 +294,96 @@ def as_records(readings: Mapping[str, Sequence[Reading]], trials: int) -> list[R
     ]
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["--peer"]:
-        run_peer(sys.argv[2], int(sys.argv[3]))
-        return
-    run = Run.from_command_line(__file__, __doc__, {"smoke": 1, "default": 7, "full": 21})
-    names = [name for name in PEERS if run.size == "full" or name not in SLOW]
-    if run.size == "smoke":
-        names = [OURS, BARE, "Optuna + SQLite"]
+def against_mlflow(readings: Mapping[str, Sequence[Reading]]) -> Record:
+    """The ratio to Tune's function API with its own MLflow callback."""
+    ratios = [
+        one.per_trial / other.per_trial for one, other in zip(readings[OURS], readings[MLFLOW], strict=True)
+    ]
+    middle = statistics.median(ratios)
+    return Record(
+        claim="a trial costs a fraction of one in Tune with its MLflow callback",
+        metric="times Tune's function API + MLflow",
+        value=middle,
+        spread=quartiles(ratios),
+        seeds=len(ratios),
+        goal=f"at most {GOAL_MLFLOW:g}",
+        holds=middle <= GOAL_MLFLOW,
+    )
+
+
+def first_trial(readings: Mapping[str, Sequence[Reading]]) -> Record:
+    """The ratio to bare Tune of the time from the call to the first trial's end."""
+    ratios = [
+        one.first_seconds / other.first_seconds
+        for one, other in zip(readings[OURS], readings[BARE], strict=True)
+    ]
+    middle = statistics.median(ratios)
+    return Record(
+        claim="the first trial ends hardly later than in bare Tune",
+        metric="times bare Tune, from the call",
+        value=middle,
+        spread=quartiles(ratios),
+        seeds=len(ratios),
+        goal=f"at most {GOAL_FIRST:g}",
+        holds=middle <= GOAL_FIRST,
+    )
+
+
+def drained(readings: Sequence[Reading], trials: int) -> Record:
+    """How long the lineage of many launched trials takes after the job's end."""
+    shares = [
+        run.after_seconds / (run.first_seconds + run.per_trial * (trials - 1) / 1000) for run in readings
+    ]
+    middle = statistics.median(shares)
+    return Record(
+        claim=f"after {trials:,} launched trials MLflow lacks little",
+        metric="of the job's time, until it has everything",
+        value=middle,
+        spread=quartiles(shares),
+        seeds=len(shares),
+        goal=f"at most {GOAL_DRAIN:g}",
+        holds=middle <= GOAL_DRAIN,
+    )
+
+
+def launched(run: Run) -> list[Record]:
+    """Short jobs beside the peers, and a longer one for the lineage."""
+    names = [OURS, BARE, "Optuna + SQLite"] if run.size == "smoke" else list(PEERS)
     trials = TRIALS[run.size]
     readings: dict[str, list[Reading]] = {name: [] for name in names}
     for repeat in range(run.seeds):
         turn = repeat % len(names)
         for name in names[turn:] + names[:turn]:
-            reading = measure(name, min(trials, SLOW.get(name, trials)))
+            reading = Reading(**measure(name, min(trials, SLOW.get(name, trials))))
             readings[name].append(reading)
             print(f"{repeat + 1}/{run.seeds} {name}: {reading.per_trial:.1f} ms a trial", flush=True)
-    run.publish(as_records(readings, trials))
+    records = [*as_records(readings, trials), first_trial(readings)]
+    if MLFLOW in readings:
+        records.insert(1, against_mlflow(readings))
+    many = LINEAGE_TRIALS[run.size]
+    return [*records, drained([Reading(**measure(OURS, many)) for _ in range(max(1, run.seeds // 7))], many)]
+
+
+def long(run: Run) -> list[Record]:
+    """Jobs of many cheap trials."""
+    readings: dict[str, list[_long.Long]] = {kind: [] for kind in _long.KINDS}
+    for repeat in range(max(1, run.seeds // 3)):
+        for kind, readings_of in readings.items():
+            reading = _long.Long(**measure(kind, _long.TRIALS[run.size]))
+            readings_of.append(reading)
+            print(f"{repeat + 1}: {kind}: {reading.mean:.2f} ms a trial", flush=True)
+    return _long.as_records(readings)
+
+
+PARTS = {"launched": launched, "long": long}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--peer"]:
+        run_peer(sys.argv[2], int(sys.argv[3]))
+        return
+    run = Run.from_command_line(__file__, __doc__, {"smoke": 1, "default": 5, "full": 21}, list(PARTS))
+    run.publish([record for part in run.only or PARTS for record in PARTS[part](run)])
 
 
 if __name__ == "__main__":
