@@ -89,6 +89,8 @@ def print_comparison(out: Console, found: Comparison, a: str, b: str) -> None:
                 "<" if index == found.output else "",
             )
     out.print(shown)
+    for note in found.notes:
+        out.print(note)
 
 
 def print_trace(out: Console, found: Served, trial: TrialRow) -> None:

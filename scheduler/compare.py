@@ -9,6 +9,7 @@ from ..core.candidate import Candidate
 from ..core.errors import SpecError
 from ..core.fingerprint import Key, Print
 from ..core.job import Job, Stage
+from ..core.task import SearchView
 from ..storage.catalog import Catalog
 from ..storage.models import StageRow
 from ..storage.recall import Earlier, imported
@@ -31,6 +32,8 @@ class Comparison:
     output: int | None = None
     difference: float = 0.0
     tolerance: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What the fingerprint itself has to say."""
 
 
 def compare(stage: Stage, job: Job, a: Candidate, b: Candidate) -> Comparison:
@@ -70,7 +73,9 @@ def compare(stage: Stage, job: Job, a: Candidate, b: Candidate) -> Comparison:
     else:
         equal, tier = False, None
         reason = where if output is not None else "no key of theirs is equal, and there are no numbers"
-    return Comparison(equal, tier, reason, (ours, theirs), output, difference, tolerance)
+    assert stage.fingerprint is not None
+    notes = tuple(stage.fingerprint.explain(a, b, stage.space, SearchView(job.task)))
+    return Comparison(equal, tier, reason, (ours, theirs), output, difference, tolerance, notes)
 
 
 def _meet(a: Key, b: Key) -> bool:
