@@ -101,7 +101,9 @@ def test_equal_candidates_run_once(run_job: Submit, tmp_path: Path, concurrency:
     outcome, rows = run_job(data)
     assert outcome.state == "finished"
     assert states(rows) == {"finished": 3, "recalled": 9}
-    assert len([path for path in tmp_path.iterdir() if path.name[:2] in ("a-", "b-", "c-")]) == 3
+    ran = [path.name[0] for path in tmp_path.iterdir() if path.name[:2] in ("a-", "b-", "c-")]
+    assert sorted(ran) == ["a", "a", "b", "c"]  # the best once more at the end, without recall
+    assert [row.confirmed for row in rows if row.confirmed] == [{"loss": float(ord("a"))}]
     by_id = {row.id: row for row in rows}
     for row in rows:
         if row.state == "recalled":
