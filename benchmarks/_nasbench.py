@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from orchestrate.core import Observation, enumerate_candidates, resolve
+from orchestrate.core import Job, Observation, enumerate_candidates, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.plugins.nasbench.space import NasBench201
 from orchestrate.plugins.nasbench.table import Table, parameters
@@ -98,7 +98,7 @@ def job(
 
 def submitted(data: Mapping[str, Any], settings: Settings) -> Points:
     """Submit the job, as the command line does, and read its trials back from the catalog."""
-    outcome = submit(resolve(data, _registry()), yaml.safe_dump(dict(data)), settings)
+    outcome = submit(resolved(data), yaml.safe_dump(dict(data)), settings)
     with Catalog.open(settings.catalog_url) as catalog:
         rows = catalog.trials(outcome.job_id)
     assert (outcome.state, len(rows)) == ("finished", data["stages"][0]["trials"]), outcome
@@ -108,7 +108,7 @@ def submitted(data: Mapping[str, Any], settings: Settings) -> Points:
 
 def alone(data: Mapping[str, Any], table: Table) -> tuple[Points, list[float]]:
     """Ask and tell the job's sampler directly, without Ray or a catalog: points, and seconds a trial."""
-    stage = resolve(data, _registry()).stages[0]
+    stage = resolved(data).stages[0]
     sampler, problem = stage.sampler, stage.problem
     assert sampler is not None
     assert problem.budget is not None
@@ -126,6 +126,11 @@ def alone(data: Mapping[str, Any], table: Table) -> tuple[Points, list[float]]:
         sampler.tell(number, candidate, Observation("finished", found))
         seconds.append(asked - begun + time.perf_counter() - told)
     return np.array(points), seconds
+
+
+def resolved(data: Mapping[str, Any]) -> Job:
+    """The checked job of a job file's data."""
+    return resolve(data, _registry())
 
 
 @cache

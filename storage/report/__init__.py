@@ -11,7 +11,7 @@ from .facts import read
 from .graph import lineage_html, lineage_svg
 from .markdown import report
 from .page import pareto_html
-from .plots import draw_history, draw_pareto
+from .plots import draw_history, draw_pareto, draw_preferences
 
 __all__ = ["write_report"]
 
@@ -37,6 +37,7 @@ def write_report(
     writers: dict[str, Callable[[Path], bool]] = {
         "pareto.svg": lambda path: draw_pareto(facts, path),
         "pareto.html": lambda path: _write(path, pareto_html(facts)),
+        "preferences.svg": lambda path: draw_preferences(facts, path),
         "history.svg": lambda path: draw_history(facts, path),
         "lineage.svg": lambda path: _write(path, lineage_svg(facts)),
         "lineage.html": lambda path: _write(path, lineage_html(facts)),

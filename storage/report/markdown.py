@@ -16,6 +16,7 @@ from .text import between, candidate, cell, code, duration, moment, number, shor
 SHOWN = 20  # rows of the front before the rest is only counted
 PICTURES = (
     ("pareto.svg", "Trials and Pareto front"),
+    ("preferences.svg", "What serves which preference"),
     ("history.svg", "Progress"),
     ("lineage.svg", "Lineage"),
 )
@@ -31,7 +32,7 @@ def report(facts: JobFacts, pictures: Sequence[str]) -> str:
         summary(facts),
         "",
         *_section("Result", result(facts)),
-        *_pictures(pictures, ("pareto.svg", "history.svg")),
+        *_pictures(pictures, ("pareto.svg", "preferences.svg", "history.svg")),
         *_section("Stages", stages(facts)),
         *_section("What failed", _failures(facts)),
         *_section("Cost", _cost(facts)),

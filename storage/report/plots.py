@@ -1,4 +1,4 @@
-"""The report's two plots as SVG: the Pareto front, and the search's progress."""
+"""The report's plots as SVG: the Pareto front, which of it serves which preference, and the progress."""
 
 # matplotlib's own annotations are partial.
 # pyright: reportUnknownMemberType=false
@@ -13,6 +13,7 @@ from ...core.objective import Goal
 from ...core.pareto import feasible
 from ..models import TrialRow
 from .facts import JobFacts, StageFacts
+from .quality import choices_by_preference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,54 @@ def draw_pareto(facts: JobFacts, path: Path) -> bool:
         axes.set_axisbelow(True)
         # Below the axes: inside, it would hide points.
         figure.legend(loc="outside lower left", ncols=4, fontsize=9, handletextpad=0.3)
+
+    _save(draw, (7.6, 5.0), path)
+    return True
+
+
+def draw_preferences(facts: JobFacts, path: Path) -> bool:
+    """Draw which trials serve which preferences, over the first two goals: the colour is the weight of the
+    goal on the y axis, the size how many preferences a trial is best for. Returns whether there was
+    anything to draw: two optimised goals, and a feasible trial.
+    """
+    answer, goals = facts.answer, facts.optimised
+    chosen = choices_by_preference(answer.scored, answer.goals) if answer and len(goals) > 1 else []
+    if answer is None or not chosen:
+        return False
+    x, y = facts.axes
+    column = goals.index(y)
+    trials = {trial.id: trial for _, trial in chosen}
+    weights = {key: [float(w[column]) for w, trial in chosen if trial.id == key] for key in trials}
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _scatter(axes, answer.scored, x, y, "scored", EARLIER, "o", True, 14)
+        drawn = axes.scatter(
+            [trial.values[x.name] for trial in trials.values()],
+            [trial.values[y.name] for trial in trials.values()],
+            s=[30 + 12 * len(weights[key]) for key in trials],
+            c=[sum(weights[key]) / len(weights[key]) for key in trials],
+            cmap="viridis",
+            vmin=0,
+            vmax=1,
+            edgecolors="white",
+            linewidths=0.8,
+        )
+        figure.colorbar(drawn, ax=axes, label=f"weight of {y.name}, mean of the preferences served")
+        for trial in list(trials.values())[:LABELLED]:
+            axes.annotate(
+                str(trial.number),
+                (trial.values[x.name], trial.values[y.name]),
+                xytext=(6, 6),
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
+            )
+        axes.set_xlabel(_axis(x))
+        axes.set_ylabel(_axis(y))
+        axes.set_title(f"{len(trials)} trials serve {len(chosen)} preferences; larger: more of them")
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
 
     _save(draw, (7.6, 5.0), path)
     return True

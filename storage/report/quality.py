@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...core.indicators import (
     Scale,
@@ -21,8 +22,11 @@ from ...core.indicators import (
     top_k_reward,
 )
 from ...core.objective import Goal
-from ...core.pareto import feasible, losses, pareto_indices
+from ...core.pareto import feasible, losses, pareto_indices, reference_point
+from ...core.scalarisation import scalarise
 from ..models import TrialRow
+
+Floats = NDArray[np.float64]
 
 COUNTS = 50
 """At most so many counts of trials get indicators, evenly spread, the last among them."""
@@ -68,3 +72,18 @@ def quality(
             found[wanted][f"top_{TOP}_reward"] = top_k_reward(so_far, weights, TOP)
             found[wanted][f"top_{TOP}_diversity"] = top_k_diversity(so_far, weights, candidates[:inside], TOP)
     return found
+
+
+def choices_by_preference(trials: Sequence[TrialRow], goals: Sequence[Goal]) -> list[tuple[Floats, TrialRow]]:
+    """For each of about 50 preferences, the feasible trial that serves it best: the largest augmented
+    Tchebycheff value of goals scaled as above.
+    """
+    inside = [trial for trial in trials if feasible(trial.values, goals)]
+    if not inside:
+        return []
+    points = [trial.values for trial in inside]
+    corner = np.asarray(reference_point(points, goals))
+    qualities = Scale(losses(points, goals).min(axis=0), corner).qualities(points, goals)
+    weights = preferences(qualities.shape[1])
+    best = scalarise(qualities[None], weights[:, None]).argmax(axis=1).tolist()
+    return [(weight, inside[index]) for weight, index in zip(weights, best, strict=True)]

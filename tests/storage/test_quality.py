@@ -11,7 +11,7 @@ import pytest
 
 from orchestrate.core import Goal
 from orchestrate.core.pareto import reference_point
-from orchestrate.storage.report.quality import COUNTS, quality
+from orchestrate.storage.report.quality import COUNTS, choices_by_preference, quality
 
 GOALS = (Goal("accuracy", "maximize"), Goal("cost", "minimize"), Goal("size", None, maximum=1.0))
 
@@ -61,3 +61,14 @@ def test_what_breaks_a_bound_counts_as_a_trial_and_as_nothing_else() -> None:
     trials = [Row({"accuracy": 1.0, "cost": 0.0, "size": 2.0}), *rows(20)]
     assert 1 not in found(trials)
     assert found(trials)[21]["r2"] == pytest.approx(found(trials[1:])[20]["r2"])
+
+
+def test_each_preference_gets_the_trial_that_serves_it() -> None:
+    trials = [Row({"accuracy": a, "cost": c, "size": 0.5}) for a, c in ((0.9, 9.0), (0.8, 3.0), (0.2, 1.0))]
+    trials.append(Row({"accuracy": 1.0, "cost": 0.0, "size": 2.0}))  # breaks a bound
+    chosen = choices_by_preference(trials, GOALS)  # type: ignore[arg-type]
+    assert chosen[-1][0].tolist() == [1.0, 0.0]
+    assert chosen[-1][1] is trials[0]
+    assert chosen[0][1] is trials[2]
+    assert next(row for weight, row in chosen if weight[0] > 0.5) is trials[1]
+    assert choices_by_preference(trials[3:], GOALS) == []  # type: ignore[arg-type]

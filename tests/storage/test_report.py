@@ -32,13 +32,14 @@ def test_the_report_tells_result_failures_cost_and_origin(written: Written, tmp_
         "report/report.md",
         "report/pareto.svg",
         "report/pareto.html",
+        "report/preferences.svg",
         "report/history.svg",
         "report/lineage.svg",
         "report/lineage.html",
     }
     for artifact in artifacts:
         assert file_digest(Path(artifact.uri)) == artifact.sha256
-    for name in ("pareto.svg", "history.svg", "lineage.svg"):
+    for name in ("pareto.svg", "preferences.svg", "history.svg", "lineage.svg"):
         root = ET.parse(path.parent / name).getroot()
         assert root.tag.endswith("svg")
         assert sum(1 for _ in root.iter()) > 20
