@@ -68,7 +68,10 @@ SINGLE_OBJECTIVE = {"cma-es"}
 # Objectives that judge another space than one of networks.
 JUDGED: dict[str, SearchSpace] = {"synthetic": REGISTRY.create(SearchSpace, "hypergrid")}
 # Samplers that take tenths of a second an ask.
-SLOW = {name: {"trials": 7, "further": 2} for name in ("gp", "qnehvi", "qparego")}
+SLOW = {
+    **{name: {"trials": 7, "further": 2} for name in ("gp", "qnehvi", "qparego")},
+    "mogfn-al": {"trials": 14, "further": 5},
+}
 # What reads files is checked where those are made (tests/plugins/tasks).
 ELSEWHERE = {("task", "image-folder"), ("task", "fashion-mnist")}
 
