@@ -541,7 +541,8 @@ def _insert(
 def reason_of(error: Mapping[str, Any]) -> str:
     """An error, as `scheduler.trial.describe` gives it, in a line."""
     lines = f"{error['type']}: {error['message']}".splitlines()
-    return lines[0][:500]
+    more = " " + lines[1].strip() if lines[0].endswith(":") and len(lines) > 1 else ""
+    return (lines[0] + more)[:500]
 
 
 def _timed(ending: Ending, spent: Mapping[str, float]) -> Ending:
