@@ -71,6 +71,24 @@ class Home:
         return path.read_text(encoding="utf-8")[-3000:] if path.exists() else ""
 
 
+def delivery(catalog: str, store: str, crash: str) -> BaseProcess:
+    """Start a process that brings the catalog's lineage to an MLflow store."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOAD, "mlflow", "orchestrate.storage.lineage.delivery"])
+    process = context.Process(target=_deliver, args=(catalog, store, crash))
+    process.start()
+    return process
+
+
+def _deliver(catalog: str, store: str, crash: str) -> None:
+    os.environ[VARIABLE] = crash
+    from orchestrate.storage.lineage import sync
+
+    with Catalog.open(catalog) as opened:
+        result = sync(opened, store)
+    os._exit(bool(result.remaining))
+
+
 def ended(process: BaseProcess, seconds: float = 90) -> int | None:
     """Wait for a driver; its exit status."""
     process.join(seconds)

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from orchestrate.core.crash import VARIABLE
 from orchestrate.storage.catalog import Catalog
-from orchestrate.storage.lineage import sync
 from tests.reliability.conftest import FULL
-from tests.reliability.drivers import KILLED, ended
+from tests.reliability.drivers import KILLED, delivery, ended
 from tests.reliability.tree import tree
 from tests.storage.finished_job import write_all
 
 pytestmark = pytest.mark.timeout(7200 if FULL else 600)
 
 
-def _deliver(catalog: str, store: str, crash: str) -> None:
-    os.environ[VARIABLE] = crash
-    with Catalog.open(catalog) as opened:
-        result = sync(opened, store)
-    os._exit(bool(result.remaining))
-
-
 def deliver(folder: Path, crash: str = "list:0:/dev/null") -> int | None:
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "torch", "orchestrate.storage.lineage.delivery", "mlflow"])
-    process: Any = context.Process(
-        target=_deliver, args=(str(folder / "catalog.db"), store_of(folder), crash)
-    )
-    process.start()
-    return ended(process, 300)
+    return ended(delivery(str(folder / "catalog.db"), store_of(folder), crash), 300)
 
 
 def store_of(folder: Path) -> str:
