@@ -176,10 +176,10 @@ def _print(outcome: JobOutcome, settings: Settings) -> None:
     out.print()
     if outcome.report:
         out.print(f"Report  {_near(outcome.report)}", soft_wrap=True)
-    if outcome.state == "interrupted":
-        out.print(f"Resume  orchestrate resume {job.id}")
-    elif outcome.state == "failed":
+    if outcome.state in ("failed", "paused"):
         out.print(f"Causes  orchestrate logs {job.id}")
+    if outcome.state in ("interrupted", "paused"):
+        out.print(f"Resume  orchestrate resume {job.id}")
     if settings.lineage and not backlog:
         out.print(f"MLflow  orchestrate ui {job.id}")
     else:

@@ -100,6 +100,7 @@ def _attempt_data(attempt: AttemptRow) -> dict[str, Any]:
         "error": attempt.error,
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
+        "late": attempt.late,
     }
 
 
@@ -137,6 +138,8 @@ def _attempt(out: Console, attempt: AttemptRow) -> None:
     took = seconds(between(attempt.started_at, attempt.ended_at))
     where = f" on {attempt.node}" if attempt.node else ""
     out.print(f"\nAttempt {attempt.number}: ", styled(attempt.state), f" after {took}{where}", sep="")
+    if attempt.late:
+        out.print(f"Late: {attempt.late['state']}, {pairs(attempt.late['metrics'])}; it counts no more")
     if attempt.error:
         out.print(f"{attempt.error['type']}: {attempt.error['message']} ({attempt.error['frame']})")
 
