@@ -113,6 +113,8 @@ _MAKERS = {
     "_make_skeleton_enum": 5,
 }  # where cloudpickle's makers take a class's id
 
+MAPPED = 2**20  # bytes from which a tensor is mapped, read-only, not copied: data, and no module's buffers
+
 KEPT = 16  # learners that a process keeps: those of the jobs under way
 _opened: dict[Key, Any] = {}
 _tensors: dict[Key, Tensor] = {}
@@ -229,7 +231,8 @@ class _Unpickler(pickle.Unpickler):
         if kind == "model":
             return self._model[int(key)]
         if key not in _tensors:
-            _tensors[key] = self._shared[key].get().tensor(writable=False)
+            packed: Packed = self._shared[key].get()
+            _tensors[key] = packed.tensor(writable=packed.parameter or packed.data.nbytes < MAPPED)
         return _tensors[key]
 
 

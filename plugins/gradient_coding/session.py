@@ -91,7 +91,8 @@ class Session:
         self._planner = planner
         self._publisher = Publisher(group)
         self._place = arrange(group.nodes, self.setting.seed)  # by code position: the worker
-        self._position = np.argsort(self._place).tolist()  # by worker: its code position
+        self.positions: list[int] = np.argsort(self._place).tolist()
+        """By worker: its code position."""
         self._asked: deque[_Job] = deque()
         self._publishing = 0.0  # seconds of the master's
         self._jobs: dict[int, _Job] = {}
@@ -178,7 +179,7 @@ class Session:
         if assignment.job is not None:
             self._issue(assignment.job, record)
         record.given_up, self._dropped = self._dropped, []
-        record.loads = [float(assignment.loads[position]) for position in self._position]
+        record.loads = [float(assignment.loads[position]) for position in self.positions]
         self._replace_silent(record, started)
         works = {int(position): self._works(int(position)) for position in np.flatnonzero(assignment.working)}
         for position, parts in works.items():
@@ -227,7 +228,7 @@ class Session:
         self.group.send(worker, compute, works, ticket=ticket, pause=pause)
 
     def _send_again(self, worker: int, works: dict[int, list[Work]], assignment: Assignment) -> None:
-        position = self._position[worker]
+        position = self.positions[worker]
         if position in works and not self._clock.replied[position]:
             self._send(position, works[position], assignment)
 
@@ -240,7 +241,7 @@ class Session:
     def _file(
         self, reply: Reply, works: dict[int, list[Work]], assignment: Assignment, record: Round, now: float
     ) -> None:
-        worker, position = reply.worker, self._position[reply.worker]
+        worker, position = reply.worker, self.positions[reply.worker]
         self._heard[worker] = now
         current = reply.ticket == (self._base, assignment.round)
         if reply.cause == "died":
