@@ -255,7 +255,7 @@ class StageSpec(Section):
         default=None, description="Trials at a time; by default what fits."
     )
     batch: PositiveInt | None = Field(
-        default=None, description="Candidates a launch; by default the program's."
+        default=None, description="Candidates a launch; by default the program's, or the parallel strategy's."
     )
     early_stopping: EarlyStoppingSpec | None = Field(
         default=None, description="Stop unpromising trials by what they report."
