@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import greenlet
 
+from .errors import TrialPruned
 from .parallel import GradientStream, Learner
 from .seeds import seed_all
 
@@ -50,20 +51,20 @@ class Interleaver:
                     raise result
                 return result
 
-    def run(self, runs: Mapping[int, tuple[int, Callable[[], T]]]) -> dict[int, T | Exception]:
+    def run(self, runs: Mapping[int, tuple[int, Callable[[], T]]]) -> dict[int, T | Exception | TrialPruned]:
         """Run functions, by the number of their trial and each with a seed, until all have ended.
 
         Each finds the global generators of random numbers as if it were alone. Gives what they
         return or raise. An exception of the stream's own, or one thrown in from outside, ends them all.
         """
-        results: dict[int, T | Exception] = {}
+        results: dict[int, T | Exception | TrialPruned] = {}
         generators: dict[int, Any] = {}
 
         def member(number: int, seed: int, function: Callable[[], T]) -> None:
             seed_all(seed)
             try:
                 results[number] = function()
-            except Exception as error:  # noqa: BLE001 - whatever the user's code raises is that trial's result
+            except (Exception, TrialPruned) as error:  # noqa: BLE001 - whatever its code raises is its result
                 results[number] = error
 
         def turn(number: int, act: Callable[[], Any]) -> None:

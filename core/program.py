@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .candidate import Candidate
+from .errors import TrialPruned
 from .parallel import Learner, local_gradient
 from .plugin import Kind, OptionsT, Plugin
 from .space import SearchSpace
@@ -141,7 +142,7 @@ class Program(Plugin[OptionsT]):
     def run(self, trial: TrialContext) -> Evaluation:
         """Run one trial. Any exception fails the trial, with its traceback recorded."""
 
-    def run_batch(self, trials: Sequence[TrialContext]) -> Iterable[Evaluation | Exception]:
+    def run_batch(self, trials: Sequence[TrialContext]) -> Iterable[Evaluation | Exception | TrialPruned]:
         """Run several trials; give an evaluation or the exception of each, in order.
 
         The default calls `run` for each, so that one failure leaves the others alone: one after the

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import greenlet
 from ray import tune
@@ -41,6 +41,8 @@ OUTCOME = "__outcome__"  # JSON text: the conclusions, only in a launch's last r
 SCORE, STEP = "score", "step"  # what early stopping compares, and when
 
 COALESCE_SECONDS = 0.1  # reports in quicker succession travel together, where nothing waits for them
+
+Outcome: TypeAlias = Evaluation | Exception | TrialPruned
 
 log = logging.getLogger(__name__)
 
@@ -194,9 +196,7 @@ class ProgramTrainable(tune.Trainable):
             trial.interleaver = interleaver
         return interleaver
 
-    def _by_turns(
-        self, trials: Sequence[WorkerTrial], results: Iterable[Evaluation | Exception]
-    ) -> Sequence[Evaluation | Exception]:
+    def _by_turns(self, trials: Sequence[WorkerTrial], results: Iterable[Outcome]) -> Sequence[Outcome]:
         """Run trials that share workers. When the workers can't go on, all of them are lost."""
         try:
             results = list(results)

@@ -188,7 +188,9 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     return checked
 
 
-def conclude(trial: WorkerTrial, result: Evaluation | Exception, stage: Stage, seconds: float) -> Json:
+def conclude(
+    trial: WorkerTrial, result: Evaluation | Exception | TrialPruned, stage: Stage, seconds: float
+) -> Json:
     """Turn a program's result into the message that ends the trial: metrics and objective values, or
     the error. Measures the measured objectives.
     """
