@@ -29,7 +29,8 @@ def simulate(
         Path | None,
         typer.Argument(
             metavar="PROFILE.csv",
-            help="Reply times: columns round, worker, load, seconds. A run with gradient coding leaves one.",
+            help="Reply times: columns round, worker, load, seconds. `stragglers replay RUN --profile FILE` "
+            "writes a run's.",
             show_default=False,
         ),
     ] = None,
