@@ -130,8 +130,8 @@ def canonical(code: Code) -> Any:
         lines: list[Any] = []
         for line in getattr(kept, component):
             if INSTRUCTIONS[line.operation].commutes:
-                inputs = sorted(line.inputs, key=lambda one: (one not in names, names.get(one, ""), one))
-                inputs = sorted(map(named, inputs))
+                known_first = sorted(line.inputs, key=lambda one: (one not in names, one))
+                inputs = sorted(map(named, known_first))
             else:
                 inputs = [named(register) for register in line.inputs]
             lines.append([line.operation, named(line.output), inputs, line.constant])

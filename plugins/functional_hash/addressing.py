@@ -116,13 +116,13 @@ class Addressed:
             unit.calls = 0
         return flat(self.model(inputs))
 
-    def redraw(self, draw: Draw) -> None:
-        """Draw all parameters anew, by the identities that the last `run` gave."""
+    def redraw(self, draw: Draw, units: Iterable[Unit], *salt: str) -> None:
+        """Draw the parameters of `units` anew, by the identities that the last `run` gave, and `salt`."""
         with torch.no_grad():
-            for unit in self.units:
+            for unit in units:
                 for name, parameter in unit.parameters:
                     if unit.identity is not None:
-                        draw(parameter, name, seed_of(unit.identity, name))
+                        draw(parameter, name, seed_of(unit.identity, name, *salt))
 
     def _enter(self, unit: Unit) -> Any:
         def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -53,11 +53,13 @@ def probe_network(probe: NetworkProbe, settings: NetworkSettings) -> Signature:
     with _frozen_torch():
         model, recipes = build(probe.build)
         model.double()
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        model.requires_grad_(True)  # frozen weights move the outputs, too
         values: list[float] = []
         names: list[str] = []
         noise, constant = 0.0, True
         for repetition in range(settings.repetitions):
-            subject = _Subject(model, recipes, probe.input, settings, repetition)
+            subject = _Subject(model, recipes, trainable, probe.input, settings, repetition)
             for name, numbers in subject.parts():
                 values += numbers.tolist()
                 names += [f"repetition {repetition}, {name} {index}" for index in range(len(numbers))]
@@ -88,6 +90,7 @@ class _Subject:
         self,
         model: nn.Module,
         recipes: dict[Tensor, Recipe],
+        trainable: Sequence[nn.Parameter],
         shape: Sequence[int],
         settings: NetworkSettings,
         repetition: int,
@@ -99,6 +102,7 @@ class _Subject:
         self.constant = False
         self._recipes = recipes
         self._network = Addressed(model, self.base)
+        self._trainable = trainable
         prepare_statistics(model)
         self._train = self._inputs("train", shape)
         self._valid = self._inputs("valid", shape)
@@ -129,17 +133,14 @@ class _Subject:
         network, draw = self._network, self._draw()
         outputs = network.run(self._train, draw)
         first = project(numbers_of(outputs))
-        gradients = self._gradients(outputs)
-        largest = max(gradients.values(), default=0.0)
-        siblings = [
-            [unit for unit in group if gradients.get(unit, 0.0) > DEAD * largest or unit.drew]
-            for group in network.groups.values()
-            if len(group) > 1
-        ]
-        if all(not group for group in siblings):
+        groups = [group for group in network.groups.values() if len(group) > 1]
+        if not groups:
             return first
-        live = {unit for group in network.groups.values() for unit in group}
-        single = {group[0]: 0 for group in network.groups.values() if len(group) == 1 and group[0] in live}
+        moving = self._moving([unit for group in groups for unit in group], outputs, draw)
+        siblings = [[unit for unit in group if unit in moving] for group in groups]
+        if not moving:
+            return first
+        single = {group[0]: 0 for group in network.groups.values() if len(group) == 1}
         ranks = [[group] for group in siblings if group]
         if count_orders(ranks) > ORDERS:
             ranks = self._ranked(siblings, draw)
@@ -153,6 +154,24 @@ class _Subject:
             if best != len(found) - 1:
                 network.run(self._train, draw, {**single, **numberings[best]})
         return found[best]
+
+    def _moving(self, units: Sequence[Unit], outputs: Tensor, draw: Draw) -> set[Unit]:
+        """The units that can move the outputs: by their gradients, and where those vanish by trying."""
+        gradients = self._gradients(outputs)
+        least = DEAD * max(gradients.values(), default=0.0)
+        # Not "more than the least": a gradient that is NaN moves the outputs, too.
+        moving = {unit for unit in units if unit.drew or not gradients.get(unit, 0.0) <= least}
+        still = [unit for unit in units if unit not in moving]
+        if not still:
+            return moving
+        with torch.no_grad():
+            self._network.redraw(draw, still, "bumped")
+            bumped = numbers_of(self._network.again(self._train))
+            self._network.redraw(draw, still)
+        before = numbers_of(outputs)
+        with np.errstate(invalid="ignore"):
+            stays = bool(np.all((np.abs(bumped - before) <= TIE) | (np.isnan(bumped) & np.isnan(before))))
+        return moving if stays else moving | set(still)
 
     def _ranked(self, siblings: Sequence[Sequence[Unit]], draw: Draw) -> list[list[list[Unit]]]:
         """Rank siblings by the gradient that each gets when all of them have the same weights."""
@@ -174,12 +193,7 @@ class _Subject:
 
     def _gradients(self, outputs: Tensor, *, projected: bool = False) -> dict[Unit, float]:
         """Largest entry, or one fixed projection, of the gradient of each unit's parameters."""
-        wanted = {
-            parameter: unit
-            for unit in self._network.units
-            for _, parameter in unit.parameters
-            if parameter.requires_grad
-        }
+        wanted = {parameter: unit for unit in self._network.units for _, parameter in unit.parameters}
         if not wanted or not outputs.requires_grad:
             return {}
         direction = tensor_of(frozen(len(outputs), "gradient"), [-1])
@@ -215,8 +229,7 @@ class _Subject:
     def _trace(self) -> Floats:
         """Losses before and after each of the first steps of gradient descent."""
         network = self._network
-        network.redraw(self._initial)
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        network.redraw(self._initial, network.units)
         losses: list[float] = []
         for step in range(self.settings.trace + 1):
             last = step == self.settings.trace
@@ -225,10 +238,10 @@ class _Subject:
                 goal = tensor_of(frozen(len(outputs), self.base, "goal"), [-1])
                 loss = (outputs - goal).square().mean()
             losses.append(float(loss.detach()))
-            if last or not loss.requires_grad:
+            if last or not self._trainable or not loss.requires_grad:
                 continue
             with torch.no_grad():
-                for parameter, gradient in _gradients(loss, parameters):
+                for parameter, gradient in _gradients(loss, self._trainable):
                     parameter.sub_(RATE * gradient)
         return np.array(losses)
 

@@ -126,10 +126,27 @@ DIFFERENT: dict[str, tuple[Make, Make]] = {
     ),
     "one module twice": (lambda: Twice(conv()), lambda: Sum(conv(), conv())),
     "a gate that starts closed": (nn.ReLU, lambda: Sum(nn.ReLU(), Scaled(conv(), 0.0))),
+    "frozen, one module twice": (lambda: Twice(_still(conv())), lambda: Sum(_still(conv()), _still(conv()))),
+    "no gradient, one module twice": (
+        lambda: seq(Twice(conv()), Steps()),
+        lambda: seq(Sum(conv(), conv()), Steps()),
+    ),
+    "frozen": (conv, lambda: _still(conv())),
     "a bias": (conv, lambda: conv(bias=False)),
     "outputs swapped": (lambda: seq(conv()), lambda: seq(conv(), nn.ChannelShuffle(2))),
     "initialisation": (conv, lambda: _quiet(conv())),
 }
+
+
+class Steps(nn.Module):
+    """A part without a gradient."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (4 * inputs).round() / 4
+
+
+def _still(module: nn.Module) -> nn.Module:
+    return module.requires_grad_(False)
 
 
 def _quiet(module: nn.Conv2d) -> nn.Module:
