@@ -64,13 +64,13 @@ def stats(job: opt.AnyJob = None, catalog: opt.CatalogUrl = None, as_json: opt.J
     Hits of tier `exact` are equal candidates, which need no functional hash; they are counted apart.
     """
     from ...storage.recall import statistics
-    from ..jobs import find, goals_of, opened, stage_spec
+    from ..jobs import find, goals_of, opened
     from ..recalled import print_statistics
 
     with opened(opt.settings(catalog=catalog)) as store:
         row = find(store, job)
         lead = next((goal.name for goal in goals_of(row) if goal.direction), None)
-        stages = [stage for stage in store.stages(row.id) if stage_spec(row, stage).get("recall")]
+        stages = [stage for stage in store.stages(row.id) if stage.context]
         found = [statistics(store.engine, stage.id, lead) for stage in stages]
     if as_json:
         print_json([{**asdict(one), "hits": one.hits, "net_seconds": one.net_seconds} for one in found])
@@ -246,7 +246,8 @@ def import_(
 def _trial(store: Catalog, reference: str) -> tuple[JobRow, StageRow, TrialRow]:
     from ...core.errors import SpecError
 
-    job, *middle, number = reference.split("/")
+    job, *middle = reference.split("/")
+    number = middle.pop() if middle else ""
     if not number.isdigit() or len(middle) > 1 or not job:
         raise SpecError(f"{reference!r} names no trial: write JOB/STAGE/NUMBER, like quickstart/search/17")
     row = store.job(job)

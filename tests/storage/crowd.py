@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrate.core.candidate import Candidate
 from orchestrate.core.errors import JobBusyError
 from orchestrate.core.fingerprint import Key, Print
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.drafts import JobDraft, Proposal, Result
-from orchestrate.storage.ledger import Ledger
+from orchestrate.storage.ledger import Decision, Ledger
 from orchestrate.storage.recall import Launch, RecallPolicy, Wait
 
 CONTEXT = "c" * 32
@@ -76,6 +80,54 @@ def drive(index: int, url: str, trials: str) -> None:
         ledger.end_stage(stage.id, "finished")
         ledger.end_job("finished")
         ledger.release()
+
+
+def repeat(index: int, url: str, trials: str, classes: str, evaluations: str) -> None:
+    """Drive a job whose candidates fall into a few classes, each trained so often, with two slots."""
+    policy = replace(POLICY, evaluations=int(evaluations))
+    chance = random.Random(index)
+    with Catalog.open(url) as catalog:
+        ledger = catalog.create_job(JobDraft(f"crowd {index}", {}, "", 0, {}, ("s",)), f"driver {index}", 60)
+        ledger.start_job()
+        [stage] = catalog.stages(ledger.job_id)
+        ledger.start_stage(stage.id, CONTEXT)
+        running: list[int] = []
+        parked: list[int] = []
+        number = 0
+        until = time.monotonic() + 90
+        while (number < int(trials) or running or parked) and time.monotonic() < until:
+            decisions: list[Decision] = []
+            if len(running) < 2:
+                if parked:
+                    decisions += ledger.reconsider(parked, policy)
+                    parked = []
+                if number < int(trials):
+                    which = chance.randrange(int(classes))
+                    candidate = Candidate({"x": number, "class": which})
+                    made = Print((Key("functional", f"{which:x}"),), (float(which),))
+                    decisions += ledger.propose(stage.id, [Proposal(number, candidate, number, made)], policy)
+                    number += 1
+            running += [one.trial_id for one in decisions if isinstance(one, Launch)]
+            parked += [one.trial_id for one in decisions if isinstance(one, Wait)]
+            if running and (len(running) == 2 or number == int(trials) or chance.random() < 0.5):
+                scores = {"accuracy": chance.random()}
+                ledger.finish([Result(running.pop(0), "finished", "", scores, scores, {})])
+        ledger.end_stage(stage.id, "finished")
+        ledger.end_job("finished")
+        ledger.release()
+
+
+def lead_and_die(index: int, url: str) -> None:
+    """Launch a trial of a class, and be killed while it runs."""
+    catalog = Catalog.open(url)
+    ledger = catalog.create_job(JobDraft("dead", {}, "", 0, {}, ("s",)), "dead driver", 600.0)
+    ledger.start_job()
+    [stage] = catalog.stages(ledger.job_id)
+    ledger.start_stage(stage.id, CONTEXT)
+    made = Print((Key("functional", "f"),))
+    [decision] = ledger.propose(stage.id, [Proposal(0, Candidate({"x": 0}), 0, made)], POLICY)
+    assert isinstance(decision, Launch)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def provenance(index: int, url: str, job_id: str, token: str, times: str) -> None:
