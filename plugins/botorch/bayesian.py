@@ -77,6 +77,8 @@ class BoTorchSampler(Sampler[OptionsT]):
         self._asked: dict[int, Candidate] = {}
         self._digests: set[str] = set()
         self._told: dict[int, Observation] = {}
+        self._promise: float | None = None
+        self._last: float | None = None
         bounded = [g for g in problem.goals if (g.minimum, g.maximum) != (None, None)]
         self._modelled = [*problem.optimised, *(goal for goal in bounded if goal.direction is None)]
         self._bounded = bounded
@@ -88,6 +90,7 @@ class BoTorchSampler(Sampler[OptionsT]):
             candidate = draw_new(self.problem.space, self._digests, rng)
         else:
             candidate = self._best(number, self.weights(number), 1, rng)[0]
+            self._promise = self._last
         self.adopt(number, candidate)
         return candidate
 
@@ -110,6 +113,10 @@ class BoTorchSampler(Sampler[OptionsT]):
         chosen = self._best(number, weights, count, rng)
         with repeatable(0):
             return self._described(chosen)
+
+    def diagnostics(self) -> Mapping[str, float]:
+        promise, self._promise = self._promise, None
+        return {} if promise is None else {"log_acquisition": promise}
 
     @abstractmethod
     def weights(self, number: int) -> np.ndarray[Any, Any] | None:
@@ -151,6 +158,7 @@ class BoTorchSampler(Sampler[OptionsT]):
                 found.update(zip(fresh, value(self._encoding.encode(fresh)), strict=True))
             parents = sorted(found, key=found.__getitem__, reverse=True)[:10]
             fresh = []
+        self._last = found[parents[0]] if parents else None
         return parents[0] if parents else draw_new(space, taken, rng)
 
     def _allowed(self, candidate: Candidate) -> bool:

@@ -11,7 +11,7 @@ from .facts import read
 from .graph import lineage_html, lineage_svg
 from .markdown import report
 from .page import pareto_html
-from .plots import draw_history, draw_pareto, draw_preferences
+from .plots import draw_history, draw_pareto, draw_preferences, draw_sampler
 
 __all__ = ["write_report"]
 
@@ -39,6 +39,7 @@ def write_report(
         "pareto.html": lambda path: _write(path, pareto_html(facts)),
         "preferences.svg": lambda path: draw_preferences(facts, path),
         "history.svg": lambda path: draw_history(facts, path),
+        "sampler.svg": lambda path: draw_sampler(facts, path),
         "lineage.svg": lambda path: _write(path, lineage_svg(facts)),
         "lineage.html": lambda path: _write(path, lineage_html(facts)),
     }

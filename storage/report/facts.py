@@ -92,6 +92,15 @@ class StageFacts:
             steps.append(Progress(count, at, dict(best), known, measured.get(count, {})))
         return steps
 
+    @cached_property
+    def diagnostics(self) -> dict[str, list[tuple[int, float]]]:
+        """The sampler's own metrics by name: (number of asks, value) in their order."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for entry in self.row.summary.get("diagnostics", ()):
+            for name, value in entry["metrics"].items():
+                found.setdefault(name, []).append((entry["step"], value))
+        return found
+
 
 @dataclass(frozen=True)
 class JobFacts:

@@ -18,6 +18,7 @@ PICTURES = (
     ("pareto.svg", "Trials and Pareto front"),
     ("preferences.svg", "What serves which preference"),
     ("history.svg", "Progress"),
+    ("sampler.svg", "The sampler's own metrics"),
     ("lineage.svg", "Lineage"),
 )
 
@@ -32,7 +33,7 @@ def report(facts: JobFacts, pictures: Sequence[str]) -> str:
         summary(facts),
         "",
         *_section("Result", result(facts)),
-        *_pictures(pictures, ("pareto.svg", "preferences.svg", "history.svg")),
+        *_pictures(pictures, ("pareto.svg", "preferences.svg", "history.svg", "sampler.svg")),
         *_section("Stages", stages(facts)),
         *_section("What failed", _failures(facts)),
         *_section("Cost", _cost(facts)),

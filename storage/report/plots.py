@@ -147,6 +147,34 @@ def draw_history(facts: JobFacts, path: Path) -> bool:
     return True
 
 
+def draw_sampler(facts: JobFacts, path: Path) -> bool:
+    """Draw the sampler's own metrics (a training loss, log Z, a model's error) over the number of asks, one
+    panel for the metrics that share what stands before the first slash. Returns whether there were any.
+    """
+    stage = facts.search
+    if stage is None or not stage.diagnostics:
+        return False
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for name, points in stage.diagnostics.items():
+        curves.setdefault(name.partition("/")[0], {})[name] = points
+
+    def draw(figure: Figure) -> None:
+        every = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (title, group) in zip(every, curves.items(), strict=True):
+            for name, points in group.items():
+                asks, values = zip(*points, strict=True)
+                label = name.removeprefix(f"{title}/")
+                axes.plot(asks, values, linewidth=1.5, marker="o", markersize=2.5, label=label)
+            if len(group) > 1:
+                axes.legend(fontsize=8, ncols=4)
+            axes.set_title(title)
+            axes.grid(color=GRID, linewidth=0.8)
+        every[-1].set_xlabel(f"asks of stage {stage.name}")
+
+    _save(draw, (7.6, 0.8 + 1.8 * len(curves)), path)
+    return True
+
+
 def _over_goals(axes: Axes, facts: JobFacts, answer: StageFacts) -> None:
     x, y = facts.axes
     goals = facts.optimised

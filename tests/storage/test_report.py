@@ -11,6 +11,8 @@ import pytest
 from orchestrate.storage.artifacts import file_digest
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.report import write_report
+from orchestrate.storage.report.facts import read
+from orchestrate.storage.report.plots import draw_sampler
 from tests.storage.finished_job import Written, begin, write_all
 
 
@@ -54,3 +56,22 @@ def test_the_report_of_a_job_that_never_got_going(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "**failed**" in text
     assert "no nodes" in text
+
+
+def test_the_sampler_s_own_metrics_are_drawn_in_groups(written: Written, tmp_path: Path) -> None:
+    facts = read(written.catalog, written.job_id)
+    path = tmp_path / "sampler.svg"
+    assert not draw_sampler(facts, path)
+    assert facts.search is not None
+    del facts.search.__dict__["diagnostics"]
+    facts.search.row.summary = {
+        "diagnostics": [
+            {"step": step, "at": "", "metrics": {"loss": 1 / step, "log_z/even": 2.0, "log_z/accuracy": step}}
+            for step in (20, 28, 36)
+        ]
+    }
+    assert facts.search.diagnostics["loss"] == [(20, 1 / 20), (28, 1 / 28), (36, 1 / 36)]
+    assert draw_sampler(facts, path)
+    drawn = path.read_text(encoding="utf-8")
+    for text in ("loss", "log_z", "even", "accuracy", "asks of stage search"):
+        assert text in drawn
