@@ -26,9 +26,11 @@ from ...core import (
     Suggestion,
 )
 from ...core.draw import draw_candidate, draw_new
+from ...core.indicators import Scale
 from ...core.mutate import mutate
-from ...core.pareto import pareto_indices
+from ...core.pareto import losses, pareto_indices
 from ...core.plugin import OptionsT
+from ...core.scalarisation import scalarise
 from ...core.seeds import generator, spawn
 from .encoding import Encoding
 from .surrogate import Scaling, Series, Surrogate, repeatable, tensor
@@ -112,7 +114,12 @@ class BoTorchSampler(Sampler[OptionsT]):
         rng = generator(self.problem.seed, number, 1)
         chosen = self._best(number, weights, count, rng)
         with repeatable(0):
-            return self._described(chosen)
+            found = self._described(chosen)
+        points = [told.values for told in self._told.values() if told.scored]
+        seen = losses(points, self.problem.goals)
+        scale = Scale(seen.min(axis=0), seen.max(axis=0))
+        merit = scalarise(scale.qualities([one.predicted for one in found], self.problem.goals), weights)
+        return [found[index] for index in np.argsort(-merit, kind="stable").tolist()]
 
     def diagnostics(self) -> Mapping[str, float]:
         promise, self._promise = self._promise, None

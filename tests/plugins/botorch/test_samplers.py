@@ -124,6 +124,7 @@ def test_a_preference_is_served_and_leaves_no_trace() -> None:
     cheap = sampler.propose_for({"near": 0.0, "cost": 1.0}, 3)
     assert len({one.candidate for one in near}) == 3
     assert min(one.candidate["x"] for one in near) > max(one.candidate["x"] for one in cheap)
+    assert [one.predicted["cost"] for one in cheap] == sorted(one.predicted["cost"] for one in cheap)
     for one in (*near, *cheap):
         truth = score(one.candidate)
         for name, value in truth.items():
