@@ -1,7 +1,7 @@
 """How good a set of candidates is for several objectives: R2, IGD+, top-k reward and diversity, coverage.
 
 The hypervolume is in `pareto`. Functions take *qualities*, an (n, m) table of objectives scaled to
-[0, 1] with 1 the ideal (`scaled`), so that no objective counts for more because of its unit. Compare
+[0, 1] with 1 the ideal (`Scale`), so that no objective counts for more because of its unit. Compare
 only values that share that scale.
 """
 

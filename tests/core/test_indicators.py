@@ -36,6 +36,8 @@ def test_hand_values() -> None:
     assert igd_plus(FRONT, REFERENCE) == pytest.approx(math.sqrt(0.02) / 4)
     # Preferences (0, 1) … (1, 0): 0.25, 0.25 * 0.75, 0.25, 0.1875, 0.25.
     assert r2(FRONT, simplex(2, 4)) == pytest.approx((3 * 0.25 + 2 * 0.1875) / 5)
+    # The same sum by the weights' Frobenius norm, as some code divides.
+    assert r2(FRONT, simplex(2, 4)) * 5 / np.linalg.norm(simplex(2, 4)) == pytest.approx(0.580948, abs=1e-6)
 
 
 def test_nothing_is_infinitely_far() -> None:

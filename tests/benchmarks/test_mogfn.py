@@ -1,0 +1,53 @@
+"""What the benchmark of GFlowNets compares: sets of candidates, and regrets with their verdicts."""
+
+from __future__ import annotations
+
+import mogfn
+import numpy as np
+import pytest
+
+from orchestrate.core import Candidate, replay
+
+TASK = mogfn.EXACT["grids"]["branin, currin"]
+
+
+def test_a_set_is_judged_by_its_scores() -> None:
+    corner = Candidate({"x0": 0, "x1": 31})
+    scores = {name: compute(corner) for name, compute in TASK.problem.exact.items()}
+    found = mogfn.judge(TASK, [corner] * 12)
+    assert found["hypervolume"] == pytest.approx(scores["branin"] * scores["currin"])
+    assert found["top-10 reward"] == pytest.approx((scores["branin"] + scores["currin"]) / 2)
+    assert found["top-10 diversity"] == 0.0
+
+
+@pytest.mark.parametrize("task", [TASK, mogfn.EXACT["words"]["AV, VC, CA"]], ids=["grid", "word"])
+def test_peers_give_candidates_of_the_space(task: mogfn.Exact) -> None:
+    pytest.importorskip("pymoo", reason="the extra `bench` is not installed")
+    evolved = mogfn.last_population(task, "smoke", 0)
+    drawn = mogfn.random_draws(task, "smoke", 0)
+    assert len(evolved) == len(drawn) == mogfn.SERVED
+    assert all(replay(task.problem.space, one) == one for one in (*evolved, *drawn))
+
+
+def test_verdicts_are_against_the_best_peer() -> None:
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(0.01, 0.001, 20), rng.normal(0.03, 0.001, 20)
+    key = ("cifar10", mogfn.PAIR, 200)
+    better = mogfn._cell_record(key, {"mogfn-al": low, "tpe": high, "random": high + 0.1})
+    assert better.holds
+    assert "best peer tpe" in better.note
+    worse = mogfn._cell_record(key, {"mogfn-al": high, "tpe": high + 0.1, "qparego": low})
+    assert not worse.holds
+    assert "best peer qparego (n = 20)" in worse.note
+    goal = mogfn._goal_record({key: {"mogfn-al": low}}, "default")
+    assert goal.holds
+    assert not mogfn._goal_record({key: {"mogfn-al": high}}, "default").holds
+
+
+def test_smaller_is_better_for_r2_alone() -> None:
+    tables = {
+        name: {"R2": np.full(5, value), "hypervolume": np.full(5, value)}
+        for name, value in (("mogfn-pc", 0.2), ("NSGA-III", 0.3), ("random", 0.5))
+    }
+    assert mogfn._exact_record("grid", "R2", tables).holds
+    assert not mogfn._exact_record("grid", "hypervolume", tables).holds
