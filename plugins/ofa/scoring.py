@@ -8,7 +8,7 @@ extracted, calibrated and scored alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .network import Network, build_layer, resized
 from .plan import Layer, Plan, side_after
 from .supernet import Supernet
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 ORDER = 0  # seed of the choice of images: fixed, so that all scores are of the same ones
 
 
@@ -169,6 +170,7 @@ class _Tree:
         self._plans = plans
         self._images = images
         self._calibrate = calibrate
+        self._own = supernet.own()
 
     def walk(self) -> Iterator[tuple[int, Score]]:
         """Yield each plan's number and score."""
@@ -204,13 +206,13 @@ class _Tree:
         return list(groups.items())
 
     def _module(self, layer: Layer) -> nn.Module:
-        """The layer with its slice of the supernet's weights, in eval mode."""
-        plan = self._supernet.network.plan
-        skeleton = self._supernet.skeleton(replace(plan, layers=(layer,)))
+        """The layer on its slice of the supernet's weights, in eval mode, with statistics of its own."""
         with torch.device("meta"):
-            module = build_layer(layer, plan.norm)
-        module.to_empty(device=self._images.inputs[0].device)
-        tensors = self._supernet.tensors(skeleton)
-        prefix = f"layers.{layer.at}."
-        module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+            module = build_layer(layer, self._supernet.network.plan.norm)
+        state: dict[str, Tensor] = {}
+        for name, like in module.state_dict().items():
+            whole = f"layers.{layer.at}.{name}"
+            sliced = self._supernet.slice(whole, self._own[whole], like.shape).detach()
+            state[name] = sliced.clone() if name.endswith(STATISTICS) else sliced
+        module.load_state_dict(state, assign=True)
         return module.eval()

@@ -71,19 +71,21 @@ class Supernet(nn.Module):
 
     def tensors(self, skeleton: Network) -> dict[str, Tensor]:
         """The sub-net's parameters and buffers, as views of the supernet's where possible."""
-        own: dict[str, Tensor] = {
-            **dict(self.network.named_parameters()),
-            **dict(self.network.named_buffers()),
-        }
-        found: dict[str, Tensor] = {}
-        for members in (skeleton.named_parameters(), skeleton.named_buffers()):
-            for name, like in members:
-                tensor = own[name]
-                if tensor.shape != like.shape:
-                    tensor = self._kernel(name, tensor, like) if name.endswith(DEPTHWISE) else tensor
-                    tensor = corner(tensor, like.shape)
-                found[name] = tensor
-        return found
+        own = self.own()
+        members = (*skeleton.named_parameters(), *skeleton.named_buffers())
+        return {name: self.slice(name, own[name], like.shape) for name, like in members}
+
+    def own(self) -> dict[str, Tensor]:
+        """The largest network's parameters and buffers."""
+        return {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+
+    def slice(self, name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+        """Slice the tensor called `name` down to a sub-net's `shape`: the one rule there is."""
+        if tensor.shape == shape:
+            return tensor
+        if name.endswith(DEPTHWISE):
+            tensor = self._kernel(name, tensor, shape)
+        return corner(tensor, shape)
 
     def extract(self, candidate: Mapping[str, Value]) -> Network:
         """Cut a candidate's network out, as a plain network with weights of its own.
@@ -111,11 +113,11 @@ class Supernet(nn.Module):
             self._skeletons[layer] = build_layer(layer, norm)
         return self._skeletons[layer]
 
-    def _kernel(self, name: str, tensor: Tensor, like: Tensor) -> Tensor:
+    def _kernel(self, name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
         """Turn the largest kernels into smaller ones, step by step: (M, 1, k, k)."""
         at = name.split(".")[1]
-        tensor = tensor[: like.shape[0]]
-        sizes = [size for size in self.space.kernels(at) if like.shape[-1] <= size <= tensor.shape[-1]]
+        tensor = tensor[: shape[0]]
+        sizes = [size for size in self.space.kernels(at) if shape[-1] <= size <= tensor.shape[-1]]
         for larger, smaller in zip(sizes[:0:-1], sizes[-2::-1], strict=True):
             edge = (larger - smaller) // 2
             tensor = tensor[:, :, edge : edge + smaller, edge : edge + smaller]
