@@ -134,8 +134,11 @@ class ConvLayer(ConvNorm):
         self.shortcut = layer.shortcut
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """Map (n, inputs, h, w) to (n, outputs, h', w')."""
-        features: Tensor = cast(Any, super()).forward(input)
+        """Map (n, inputs, h, w) to (n, outputs, h', w'), in channels-last order.
+
+        Later layers keep the order, and depthwise convolutions are nearly twice as fast in it on a CPU.
+        """
+        features: Tensor = cast(Any, super()).forward(input).contiguous(memory_format=torch.channels_last)
         return features + input if self.shortcut else features
 
 
