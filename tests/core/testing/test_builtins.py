@@ -45,6 +45,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     **{("space", f"ofa-{net}"): {"preset": "tiny"} for net in ("mobilenetv3", "proxyless", "resnet50d")},
+    **{("program", f"ofa-{what}"): {"supernet": "x"} for what in ("evaluate", "predict", "specialize")},
     ("objective", "metric"): {"metric": "f1"},
     ("objective", "scalarised"): {
         "weights": {"f1": 2, "latency": 1},
