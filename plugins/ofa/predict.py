@@ -24,8 +24,9 @@ class PredictAccuracy(Program[PredictOptions]):
     Three predictors learn from the same rows: `mlp` (the paper's), `ridge` on the same encoding, and
     `macs`, a line in the logarithm of the cost. The card says, on rows that none has seen, how well
     each orders candidates (Spearman, Kendall, share of pairs) and how far it is off (RMSE); and the
-    noise ceiling: the rank correlation between accuracies on two halves of the validation images,
-    corrected to their whole (Spearman-Brown). No predictor can be told to be better than that.
+    noise ceiling: about the correlation that perfect knowledge would reach, since measured accuracies
+    are noisy. It is the square root of their reliability (Spearman's attenuation, 1904), which is
+    estimated from two halves of the validation images and corrected to their whole (Spearman-Brown).
 
     Metrics: `spearman`, `kendall`, `rmse`, `pairs` of the one that is used; `spearman_…` of each;
     `ceiling`. Artifacts: `predictor.json`, `accuracies.json`, `card.md`.
@@ -56,7 +57,7 @@ class PredictAccuracy(Program[PredictOptions]):
             predictor.fit(candidates[:-held], accuracies[:-held])
             card[name] = quality(predictor.predict(candidates[-held:]), accuracies[-held:].tolist())
         halves = quality([row["halves"][0] for row in rows], [row["halves"][1] for row in rows])["spearman"]
-        ceiling = 2 * halves / (1 + halves) if halves > 0 else 0.0
+        ceiling = (2 * halves / (1 + halves)) ** 0.5 if halves > 0 else 0.0
         used = make_predictor(options.predictor, space, shape, options)
         used.fit(candidates, accuracies)
         with tempfile.TemporaryDirectory(prefix="orchestrate-") as folder:
@@ -141,5 +142,5 @@ In use: `{used}`, fitted to all rows after this card was made.
 | --- | --- | --- | --- | --- |
 {chr(10).join(table)}
 
-Noise ceiling: {ceiling:.3f} (Spearman between two halves of the validation images, corrected to their whole).
+Noise ceiling: {ceiling:.3f}, about what perfect knowledge would reach (from two halves of the validation images).
 """
