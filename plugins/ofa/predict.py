@@ -142,5 +142,5 @@ In use: `{used}`, fitted to all rows after this card was made.
 | --- | --- | --- | --- | --- |
 {chr(10).join(table)}
 
-Noise ceiling: {ceiling:.3f}, about what perfect knowledge would reach (from two halves of the validation images).
+Noise ceiling: {ceiling:.3f}, about what perfect knowledge would reach (from two halves of the images).
 """
