@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
 from .candidate import Candidate, Value
@@ -38,7 +39,10 @@ class Categorical:
             raise SpaceError(f"choice {self.name!r} lists an option twice: {list(self.options)}")
 
     def __contains__(self, value: object) -> bool:
-        return any(type(value) is type(option) and value == option for option in self.options)
+        for option in self.options:  # a plain loop: spaces are walked millions of times
+            if option is value or (type(option) is type(value) and option == value):
+                return True
+        return False
 
     @property
     def values(self) -> Sequence[Value] | None:
@@ -119,7 +123,8 @@ class Choose:
 
     def categorical(self, name: str, options: Sequence[ValueT]) -> ValueT:
         """Choose one of `options` (JSON scalars; the same list whenever this name is offered)."""
-        return self._answer(Categorical(name, tuple(options)))  # type: ignore[return-value]
+        listed = tuple(options)
+        return self._answer(_categorical(name, listed, tuple(map(type, listed))))  # type: ignore[return-value]
 
     def integer(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         """Choose a whole number in [low, high], both included."""
@@ -137,6 +142,13 @@ class Choose:
             raise SpaceError(f"{value!r} is no answer to {choice}")
         self._made[choice.name] = value
         return value
+
+
+@lru_cache(maxsize=4096)
+def _categorical(name: str, options: tuple[Value, ...], types: tuple[type, ...]) -> Categorical:
+    """Make a choice once for all walks. `types` tells 1 from True, which are equal."""
+    del types
+    return Categorical(name, options)
 
 
 class SearchSpace(Plugin[OptionsT]):

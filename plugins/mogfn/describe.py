@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core import Candidate, Categorical, Choice, SearchSpace, Value
 from .environment import Floats
-from .slots import Slot, fraction
+from .slots import Slot, fraction, option_index
 
 KNOTS = 5
 """Hats over the range of a number: a model that is linear in them is piecewise linear in the number."""
@@ -55,9 +55,4 @@ class Describer:
             row[first : first + KNOTS] = np.maximum(0, 1 - np.abs(place - marks) * (KNOTS - 1))
             row[first + KNOTS] = place
         elif len(choice.options) <= count:
-            index = next(
-                index
-                for index, option in enumerate(choice.options)
-                if type(option) is type(value) and option == value
-            )
-            row[first + index] = 1
+            row[first + option_index(choice, value)] = 1

@@ -57,7 +57,7 @@ class GFlowNet:
         self.environment = environment
         self.options = options
         self.rewards = rewards
-        self.memory = Memory(options.memory)
+        self.memory = Memory(options.memory, objectives)
         self.encoder = Encoder(objectives, options.encoding, options.bins, options.beta)
         self.log_scalarise = log_scalarise(options.scalarisation)
         self._rng = rng
@@ -106,6 +106,7 @@ class GFlowNet:
         conditions = self.draw_conditions(done)
         trajectories, order = self.collect(conditions)
         rewards = self.rewards(trajectories.candidates)
+        self.memory.add(trajectories.candidates, rewards)
         rows = conditions[order]
         if self.options.scalarisation == "goal":
             rows = self._hindsight(rows, rewards)
@@ -145,7 +146,6 @@ class GFlowNet:
         if len(new):
             act = self._act(conditions[new], self.policy, self.options.exploration)
             walks.append(self.environment.forward(len(new), act, self._rng))
-            self.memory.add(walks[0].candidates, self.rewards(walks[0].candidates))
         if len(back):
             known = self._known(conditions[back])
             act = self._act_back(conditions[back]) if self.policy.backward_head is not None else None

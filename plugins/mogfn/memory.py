@@ -19,25 +19,35 @@ class Memory:
     What a preference makes of them is computed when they are drawn, so nothing in here goes stale.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._rewards: dict[Candidate, NDArray[np.float64]] = {}
+    def __init__(self, capacity: int, objectives: int) -> None:
+        self._candidates: list[Candidate] = []
+        self._rewards = np.zeros((capacity, objectives))
+        self._places: dict[Candidate, int] = {}
+        self._next = 0
 
     def __len__(self) -> int:
-        return len(self._rewards)
+        return len(self._candidates)
 
     def add(self, candidates: Sequence[Candidate], rewards: NDArray[np.float64]) -> None:
-        """Remember candidates with their rewards (n, d)."""
-        self._rewards.update(zip(candidates, rewards, strict=True))
-        for old in list(self._rewards)[: max(0, len(self._rewards) - self._capacity)]:
-            del self._rewards[old]
+        """Remember candidates with their rewards (n, d); the oldest make room."""
+        for candidate, reward in zip(candidates, rewards, strict=True):
+            place = self._places.get(candidate)
+            if place is None:
+                place, self._next = self._next, (self._next + 1) % len(self._rewards)
+                if place < len(self._candidates):
+                    del self._places[self._candidates[place]]
+                    self._candidates[place] = candidate
+                else:
+                    self._candidates.append(candidate)
+                self._places[candidate] = place
+            self._rewards[place] = reward
 
     def draw(
         self, score: Callable[[NDArray[np.float64]], NDArray[np.float64]], rng: np.random.Generator
     ) -> list[Candidate]:
         """Draw a candidate a row of `score`, which maps rewards (n, d) to scores (rows, n)."""
-        candidates = list(self._rewards)
-        scores = score(np.array(list(self._rewards.values())))
+        candidates = self._candidates
+        scores = score(self._rewards[: len(candidates)])
         best = max(1, round(TOP * len(candidates)))
         top = np.argpartition(-scores, best - 1, axis=1)[:, :best]
         rows = np.arange(len(scores))

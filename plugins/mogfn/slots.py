@@ -153,6 +153,14 @@ def _landmarks(choice: Choice) -> Sequence[Value]:
     return choice.low, choice.high
 
 
+def option_index(choice: Categorical, value: Value) -> int:
+    """Where an option stands in its list; 1, 1.0 and True are three."""
+    index = choice.options.index(value)
+    while type(choice.options[index]) is not type(value):
+        index = choice.options.index(value, index + 1)
+    return index
+
+
 def fraction(choice: Integer | Real, value: Value) -> float:
     """Where a number stands in its range (of logarithms, where the choice says so), in [0, 1]."""
     assert isinstance(value, int | float)
@@ -179,11 +187,7 @@ def _ends(choice: Real) -> tuple[float, float]:
 def _place(choice: Choice, value: Value) -> float:
     """Where `value` stands among the edges that `answer` offers."""
     if isinstance(choice, Categorical):
-        return next(
-            index
-            for index, option in enumerate(choice.options)
-            if type(option) is type(value) and option == value
-        )
+        return option_index(choice, value)
     assert isinstance(value, int | float)
     if isinstance(choice, Integer):
         return (value - choice.low) // choice.step

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from ...core import Candidate, Categorical, Choice, SearchSpace
 from .environment import Act, Bools, Environment, Floats, Integers, Trajectories
-from .slots import Division, Slot, find_slots
+from .slots import Division, Slot, find_slots, option_index
 
 Decision: TypeAlias = tuple[int, int]
 """Index of a slot, and how many parts there are."""
 
 Walk: TypeAlias = "Callable[..., Candidate | Decision]"
 """Goes on with one walk, given the last decision's answer, to its next decision or its end."""
+
+PATHS = 20_000
+"""Candidates whose decisions are kept, since replay walks the good ones again and again."""
 
 
 class Walks(Environment):
@@ -41,6 +44,7 @@ class Walks(Environment):
         self.space = space
         self.division = division or Division()
         self.slots: Mapping[str, Slot] = find_slots(space, self.division, known)
+        self._paths: dict[Candidate, list[tuple[str, int, int]]] = {}
         self._index = {name: (index, slot.count) for index, (name, slot) in enumerate(self.slots.items())}
         self._offsets = np.array([slot.offset for slot in self.slots.values()], np.int64)
         self.actions = max(1, sum(slot.count for slot in self.slots.values()))
@@ -88,11 +92,19 @@ class Walks(Environment):
 
     def path(self, candidate: Candidate) -> list[tuple[str, int, int]]:
         """The decisions that make a candidate: slot, number of parts, index of the part."""
-        taken: list[tuple[str, int, int]] = []
+        if candidate in self._paths:
+            return self._paths[candidate]
+        if len(self._paths) >= PATHS:
+            self._paths.clear()
+        taken: list[tuple[str, int, int]] = self._paths.setdefault(candidate, [])
 
         def pick(choice: Choice) -> object:
             value = candidate[choice.name]
-            taken.extend(self.division.parts(choice, value))
+            if type(choice) is Categorical:  # what `parts` gives too, sooner
+                if len(choice.options) > 1:
+                    taken.append((choice.name, len(choice.options), option_index(choice, value)))
+            else:
+                taken.extend(self.division.parts(choice, value))
             return value
 
         self.space.generate(cast(Callable[[Choice], str], pick))

@@ -15,6 +15,7 @@ from orchestrate.plugins.mogfn import exact, losses
 from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.hypergrid import HyperGrid
+from orchestrate.plugins.mogfn.memory import Memory
 from orchestrate.plugins.mogfn.options import TrainingOptions
 from orchestrate.plugins.mogfn.walk import Walks
 from tests.plugins.mogfn.spaces import Slots, everything
@@ -202,10 +203,15 @@ def test_log_probabilities_of_a_tree_sum_to_one() -> None:
         net(1.0).log_probability(CELLS[:1], conditions[:1])
 
 
-def test_a_stale_preference_is_no_part_of_the_memory() -> None:
-    """What is remembered is a vector of rewards; a preference makes one number of it when it is drawn."""
-    one = net(4.0)
-    one.train(3)
-    assert all(row.shape == (2,) for row in one.memory._rewards.values())
-    top = one.memory.draw(lambda found: found[None, :, 0] * 1e9, np.random.default_rng(0))
-    assert len(top) == 1
+def test_the_memory_keeps_vectors_and_forgets_the_oldest() -> None:
+    """A preference makes one number of a reward when it is drawn, so that none goes stale."""
+    memory = Memory(5, 2)
+    memory.add(CELLS[:7], TABLE[:7])
+    memory.add(CELLS[3:4], TABLE[3:4] + 1)
+    assert len(memory) == 5
+    rng = np.random.default_rng(0)
+    for column in (0, 1):
+        best = int(np.argmax(np.where(np.arange(7) == 3, 9.0, TABLE[:7, column])[2:])) + 2
+        drawn = memory.draw(lambda found, column=column: np.tile(found[:, column], (200, 1)), rng)
+        assert set(drawn) <= set(CELLS[2:7])
+        assert drawn.count(CELLS[best]) > 80
