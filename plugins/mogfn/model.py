@@ -137,7 +137,8 @@ class Model:
                 gap = (means[goal.name] - edge) * (1 if better else -1)
                 chance *= _normal_cdf(gap, deviations[goal.name])
         if self._success is not None:
-            chance *= np.clip(self._success.predict(features)[0][:, 0], LEAST_CHANCE, 1)
+            mean, deviation = self._success.predict(features)  # of 0 (fails) or 1
+            chance *= _normal_cdf(mean[:, 0] - 0.5, deviation[:, 0])
         return np.maximum(chance, LEAST_CHANCE)
 
     def _learn_failures(self, told: Sequence[Told], rng: np.random.Generator) -> Surrogate | None:
