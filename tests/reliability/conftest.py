@@ -28,9 +28,8 @@ MakeHome = Callable[[], Home]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def make_home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeHome]:
+def make_home(request: pytest.FixtureRequest, ray_cluster: str, tmp_path: Path) -> Iterator[MakeHome]:
     """Makes a job's home, each with a catalog of its own, on the session's Ray."""
-    address: str = request.getfixturevalue("ray_cluster")
     numbers = count()
     with ExitStack() as databases:
 
@@ -47,7 +46,7 @@ def make_home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeHo
                 admin.execute(f"CREATE DATABASE {name}")
                 databases.callback(admin.execute, f"DROP DATABASE {name} WITH (FORCE)")
                 url = f"postgresql+psycopg://postgres@/{name}?host={server}"
-            return Home(tmp_path / f"home-{number}", address, url)
+            return Home(tmp_path / f"home-{number}", ray_cluster, url)
 
         yield make
 
