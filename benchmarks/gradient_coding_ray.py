@@ -130,6 +130,9 @@ def coded(group: RayWorkerGroup, plan: Plan, trace: Profile, scale: Scale) -> Ou
         }
     )
     seconds = time.perf_counter() - begun
+    for result in found.values():
+        if isinstance(result, BaseException):
+            raise result
     error = max(
         float((found[seed] - train(Learner(seed), local_gradient, scale.steps)).abs().max())
         for seed in range(MODELS)

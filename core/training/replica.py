@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -197,6 +199,8 @@ class _Pickler(cloudpickle.Pickler):
     def persistent_id(self, obj: Any) -> tuple[str, Any] | None:
         if isinstance(obj, TrialContext):
             return "trial", (obj.number, dict(obj.candidate), obj.seed, str(obj.device))
+        if isinstance(obj, ModuleType) and type(obj) is not ModuleType:
+            return "module", obj.__name__  # such as torch.classes, which cloudpickle can't take for a module
         if not isinstance(obj, Tensor):
             return None
         index = self._model.get(id(obj))
@@ -223,8 +227,10 @@ class _Unpickler(pickle.Unpickler):
             return partial(_untracked, found, _MAKERS[global_name])
         return found
 
-    def persistent_load(self, pid: Any) -> Tensor | TrialFacts:
+    def persistent_load(self, pid: Any) -> Tensor | TrialFacts | ModuleType:
         kind, key = pid
+        if kind == "module":
+            return import_module(key)
         if kind == "trial":
             number, candidate, seed, device = key
             return TrialFacts(number, Candidate(candidate), seed, torch.device(device))

@@ -109,6 +109,16 @@ def test_learners_of_one_local_class_stay_apart() -> None:
         assert learner.model.weight.grad is not None
 
 
+def test_a_script_s_learner_may_use_any_name() -> None:
+    class Local(Tied):
+        def loss_sum(self, samples: Tensor) -> Tensor:
+            self.classes = torch.ones(3)  # torch.classes is a module, of sorts
+            return self.model(self.data[samples]).sum()
+
+    copy = Publisher(Counting()).publish(Local()).open()
+    assert copy.loss_sum(torch.arange(4)).requires_grad
+
+
 def test_what_lives_in_one_process_is_named() -> None:
     learner = Tied()
     learner.lock = threading.Lock()  # type: ignore[attr-defined]
