@@ -1,7 +1,7 @@
 """What does recall save a search, and what of it is the functional hash's?
 
-`search`: regularised evolution over NAS-Bench-201's measured table, each training one of the table's, drawn
-at random, at the table's own training time. Arms: without a memory (`none`); equal candidates (`exact`),
+`cifar10` and the like: regularised evolution over NAS-Bench-201's measured table. Each training is one of the
+table's, drawn at random, at the table's own training time. Arms: without a memory (`none`); equal candidates (`exact`),
 equal structures (`structural`), equal functions (`functional`), and the last with three evaluations a class
 (`functional, M=3`). Peers, in the same loop: Optuna's recipe for duplicates (the value of the last equal
 trial, found in the study) and PyGlove's deduplication (an equal candidate is drawn again, up to 100 times,
@@ -55,7 +55,7 @@ from orchestrate.storage.ledger import JobDraft
 from orchestrate.storage.models import ClassRow, EvaluationRow, NameRow, StageRow, TrialRow
 from orchestrate.storage.recall.memory import Memory
 
-PARTS = ("search", "lookups")
+PARTS = (*FACTS, "lookups")
 SPACE = NasBench201()
 POPULATION, TOURNAMENT = 30, 8
 CLOSE = 0.001
@@ -107,20 +107,21 @@ class Keys:
 
     def __init__(self) -> None:
         self._settings = NetworkSettings("trained", examples=4, trace=TRACE["trained"])
-        self._known: dict[Candidate, dict[str, str]] = {}
+        self._known: dict[tuple[str, Candidate], str] = {}
         self.seconds: dict[str, list[float]] = defaultdict(list)
 
-    def __call__(self, candidate: Candidate) -> Mapping[str, str]:
-        if candidate not in self._known:
+    def __call__(self, tier: str, candidate: Candidate) -> str:
+        if tier == "exact":
+            return candidate.digest
+        if (tier, candidate) not in self._known:
             begun = time.process_time()
-            structural = digest(["canonical", SPACE.canonical(candidate)])
-            middle = time.process_time()
-            functional = hashed(candidate, "trained", self._settings).names[0]
-            self.seconds["structural"].append(middle - begun)
-            self.seconds["functional"].append(time.process_time() - middle)
-            names = {"exact": candidate.digest, "structural": structural, "functional": functional}
-            self._known[candidate] = names
-        return self._known[candidate]
+            if tier == "structural":
+                name = digest(["canonical", SPACE.canonical(candidate)])
+            else:
+                name = hashed(candidate, "trained", self._settings).names[0]
+            self.seconds[tier].append(time.process_time() - begun)
+            self._known[tier, candidate] = name
+        return self._known[tier, candidate]
 
     def cost(self, tier: str) -> float:
         """Mean seconds of a key of that tier; the product computes it once for equal candidates."""
@@ -203,7 +204,7 @@ class Search:
         names = {"exact": candidate.digest}
         if candidate.digest not in self.hashed:
             self.hashed.add(candidate.digest)
-            names = {tier: self.keys(candidate)[tier] for tier in self.arm.tiers}
+            names = {tier: self.keys(tier, candidate) for tier in self.arm.tiers}
             self.trace.hashing += sum(self.keys.cost(tier) for tier in self.arm.tiers[1:])
         led = next((tier for tier, name in names.items() if name in self.names), "exact")
         strongest = self.names.get(names[led], candidate.digest)
@@ -250,9 +251,9 @@ def main() -> None:
     run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 50, "full": 200}, PARTS)
     parts = run.only or PARTS
     records: list[Record] = []
-    if "search" in parts:
-        keys = Keys()
-        for dataset in ["cifar10"] if run.size == "smoke" else FACTS:
+    keys = Keys()
+    for dataset in FACTS:
+        if dataset in (parts if run.size != "smoke" else parts[:1]):
             records += searches(dataset, keys, run.seeds, 12 if run.size == "smoke" else 300)
     if "lookups" in parts:
         records.append(lookups({"smoke": 2_000, "default": 1_000_000, "full": 1_000_000}[run.size]))
