@@ -63,12 +63,12 @@ class Learner:
                 nn.Linear(128, 10),
             )
         self.images = torch.randn(BATCH, 1, 8, 8, generator=generator)
-        self.classes = torch.randint(10, (BATCH,), generator=generator)
+        self.targets = torch.randint(10, (BATCH,), generator=generator)
 
     def loss_sum(self, samples: Tensor) -> Tensor:
         """Cross entropy over `samples`."""
         logits = self.model(self.images[samples])
-        return nn.functional.cross_entropy(logits, self.classes[samples], reduction="sum")
+        return nn.functional.cross_entropy(logits, self.targets[samples], reduction="sum")
 
 
 def train(learner: Learner, gradient: Callable[[Learner, Tensor], float], steps: int) -> Tensor:
@@ -263,7 +263,7 @@ def main() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    scale = Scale(4, 3, 0.1) if run.size == "smoke" else Scale(12, 12, 0.5)
+    scale = Scale(3, 2, 0.05) if run.size == "smoke" else Scale(12, 12, 0.5)
     run.publish(measure(run, scale))
 
 
