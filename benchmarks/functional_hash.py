@@ -1,12 +1,13 @@
 """What does recall save a search, and what of it is the functional hash's?
 
-`cifar10` and the like: regularised evolution over NAS-Bench-201's measured table. Each training is one of the
-table's, drawn at random, at the table's own training time. Arms: without a memory (`none`); equal candidates
-(`exact`), equal structures (`structural`), equal functions (`functional`), and the last with three evaluations
-a class (`functional, M=3`). Peers, in the same loop: Optuna's recipe for duplicates (the value of the last equal
-trial, found in the study) and PyGlove's deduplication (an equal candidate is drawn again, up to 100 times,
-and never fed back). Compared at equal trainings and at equal simulated time; the regret is that of the best
-candidate found, by the mean over all of the table's runs of it. Differences are paired by seed.
+`cifar10` and the like: regularised evolution over NAS-Bench-201's measured table. Each training is one of
+the table's, drawn at random, at the table's own training time. Arms: without a memory (`none`); equal
+candidates (`exact`), equal structures (`structural`), equal functions (`functional`), and the last with
+three evaluations a class (`functional, M=3`). Peers, in the same loop: Optuna's recipe for duplicates
+(the value of the last equal trial, found in the study) and PyGlove's deduplication (an equal candidate is
+drawn again, up to 100 times, and never fed back). Compared at equal trainings and at equal simulated
+time; the regret is that of the best candidate found, by the mean over all of the table's runs of it.
+Differences are paired by seed.
 
 `lookups`: time to decide on one candidate, keys to answer, in a catalog of a million classes.
 """
