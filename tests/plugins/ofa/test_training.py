@@ -137,6 +137,7 @@ def test_kernel_matrices_are_never_decayed() -> None:
     assert all((id(one) in decayed) == (one.ndim > 1) for one in supernet.network.parameters())
 
 
+@pytest.mark.timeout(300)  # five trainings: seconds on a quiet machine
 def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole = trial(tmp_path / "whole")
     metrics = program().run(whole).metrics
