@@ -67,7 +67,9 @@ class AlOptions(RoundOptions):
         default=256, ge=0, description="Random candidates whose exact objectives are learnt beforehand."
     )
     bins: int = Field(default=16, ge=2, description="Cells that a real-valued choice is cut into.")
-    gflownet: TrainingOptions = Field(default=AlTraining(), description="The GFlowNet and its training.")
+    gflownet: AlTraining = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
+        default=AlTraining(), description="The GFlowNet and its training."
+    )
 
 
 class MogfnAl(RoundSampler[AlOptions]):
