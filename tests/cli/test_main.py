@@ -183,7 +183,11 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_plugins_commands_are_listed_without_being_imported(run: Run, acme: Path) -> None:
     shown = run("--help").out
-    assert re.search(r"Commands of plugins:\n  broken +From acme\.\n  greet +From acme\.\n  shout", shown)
+    listed = dict(
+        re.findall(r"^  (\S+) +(From \S+)\.$", shown.partition("Commands of plugins:\n")[2], re.MULTILINE)
+    )
+    assert {listed[name] for name in ("broken", "greet", "shout")} == {"From acme"}
+    assert list(listed) == sorted(listed)
     assert "acme_greet" not in sys.modules
     assert "acme_broken" not in sys.modules
 

@@ -95,7 +95,7 @@ def test_all_mistakes_come_at_once_with_their_places(registry: Registry) -> None
         ("{name: accuracy}", "{metric: f1}", "objectives.0", "no sense of its own"),
         ("{name: accuracy}", "{name: accuracy, direction: none}", "objectives.0", "give `min` or `max`"),
         ("max: 5e6", "max: 5e6, min: 6e6", "objectives.1", "min 6e+06 is above max 5e+06"),
-        ("    trials: 10\n", "", "stages.0", "needs `trials` or `time_budget`"),
+        ("    trials: 10\n", "", "stages.0", "needs `trials`, `trainings` or `time_budget`"),
         ("trials: 10", "trials: 10\n    take: {from: search, best: 1}", "stages.0", "not both"),
         ("pareto: 2", "pareto: 2, best: 1", "stages.1.take", "exactly one"),
         ("trials: 10", "trials: 10\n    time_budget: soon", "stages.0.time_budget", "90s, 10m, 1.5h, 2d"),
