@@ -132,7 +132,12 @@ def connect(settings: Settings) -> None:
             )
     except Exception as error:  # Ray raises plain ones when a part of it doesn't start in time
         where = f"the Ray cluster at {settings.address}" if settings.address else "Ray on this machine"
-        raise ClusterError(f"can't reach {where}: {error}. See `orchestrate doctor`") from error
+        token = (
+            ". Where it asks for a token, set RAY_AUTH_MODE=token"
+            if settings.address and os.environ.get("RAY_AUTH_MODE") != "token"
+            else ""
+        )
+        raise ClusterError(f"can't reach {where}: {error}{token}. See `orchestrate doctor`") from error
 
 
 def _hush() -> None:

@@ -35,6 +35,9 @@ hypothesis.settings.load_profile("tests")
 # Two threads on two busy cores wait for each other more than they compute. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Ray would set this when a test first starts it, too late for processes that were made before.
+os.environ["RAY_AUTH_MODE"] = "token"
+
 # Neither a test nor a process that it starts tells anyone outside.
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -110,6 +110,7 @@ def call(tmp_path: Path, token: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 
     def run(*arguments: str, key: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "ORCHESTRATE_HOME": str(tmp_path / "shared"), **more}
+        del environment["RAY_AUTH_MODE"]
         if key:
             environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         return subprocess.run(

@@ -213,7 +213,7 @@ def test_auto_probes_and_takes_what_helps() -> None:
     uses = chosen._sessions[group].journal.uses
     assert [use.scheme["scheme"] for use in uses[:3]] == ["uncoded", "gc-frc", "gc-frc"]
     assert uses[-1].scheme["scheme"] == "gc-frc"
-    assert "saves" in uses[3].reason or "best" in uses[3].reason
+    assert "save" in uses[3].reason or "best" in uses[3].reason
 
 
 def test_neighbours_in_the_code_sit_on_different_nodes() -> None:

@@ -158,9 +158,9 @@ def test_gradients() -> None:
 def test_every_option_learns(options: dict[str, Any]) -> None:
     one = net(2.0, **options)
     before = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
-    one.train(60)
+    one.train(120)
     after = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
-    assert after < 0.75 * before
+    assert after < 0.5 * before
 
 
 def test_a_temperature_may_be_asked_for() -> None:
