@@ -39,6 +39,7 @@ def tree(store: str, job_id: str, server: str | None = None) -> dict[str, Any]:
                 )
                 for name in run.data.metrics
                 if not name.startswith(("time", "seconds", "progress", "cost"))
+                and not name.endswith("_seconds")
             },
             "artifacts": sorted(item.path for item in files.list_artifacts(run.info.run_id)),
             "tags": {name: run.data.tags.get(name) for name in SAME},
