@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow.tracking import MlflowClient
 
+TIMES = ("time", "seconds", "progress", "cost")
 SAME = ("orchestrate.state", "orchestrate.seed", "orchestrate.digest")
 
 
@@ -38,8 +39,7 @@ def tree(store: str, job_id: str, server: str | None = None) -> dict[str, Any]:
                     (point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)
                 )
                 for name in run.data.metrics
-                if not name.startswith(("time", "seconds", "progress", "cost"))
-                and not name.endswith("_seconds")
+                if not name.startswith(TIMES) and not name.endswith("_seconds")
             },
             "artifacts": sorted(item.path for item in files.list_artifacts(run.info.run_id)),
             "tags": {name: run.data.tags.get(name) for name in SAME},
