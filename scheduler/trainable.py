@@ -235,6 +235,7 @@ class ProgramTrainable(tune.Trainable):
             job.registry,
             place,
             lambda report: self._publish(report, score),
+            self._flush,
         )
 
     def _publish(self, report: Json, score: Callable[[Mapping[str, float]], float] | None) -> None:
@@ -243,15 +244,23 @@ class ProgramTrainable(tune.Trainable):
         self._reports.append(report)
         if score is None and time.monotonic() - self._left_at < COALESCE_SECONDS:
             return
-        result: dict[str, Any] = {REPORTS: json.dumps(self._reports), STEP: report["step"]}
-        if score is not None:
-            result[SCORE] = score(report["metrics"])
+        self._leave({} if score is None else {SCORE: score(report["metrics"])})
+        if report["number"] in self._stops:
+            raise TrialPruned(self._stops.pop(report["number"]))
+
+    def _flush(self) -> None:
+        """Send what waits, and go on when the driver has written it down."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("checkpoint() must be called on the thread that runs the program")
+        if self._reports:
+            self._leave({})
+
+    def _leave(self, result: dict[str, Any]) -> None:
+        result |= {REPORTS: json.dumps(self._reports), STEP: self._reports[-1]["step"]}
         self._reports = []
         self._speaker = greenlet.getcurrent()  # maybe a member's, below the program's own
         self._outside.switch(result)
         self._left_at = time.monotonic()
-        if report["number"] in self._stops:
-            raise TrialPruned(self._stops.pop(report["number"]))
 
     # Several workers ------------------------------------------------------------------------------
 

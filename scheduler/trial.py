@@ -79,6 +79,7 @@ class WorkerTrial(TrialContext):
         registry: Registry,
         place: Place,
         publish: Callable[[Json], None],
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         self.order = order
         self.number = order.number
@@ -93,6 +94,7 @@ class WorkerTrial(TrialContext):
         self._registry = registry
         self._place = place
         self._publish = publish
+        self._flush = flush
 
     @property
     def speaks(self) -> bool:
@@ -121,6 +123,7 @@ class WorkerTrial(TrialContext):
         if self.speaks:
             from ..core.training.checkpoint import save_state
 
+            self._flush()  # an attempt that goes on from here doesn't report these steps again
             save_state(state, self._folder / "checkpoint.pt")
             crash_point("checkpoint")
 
