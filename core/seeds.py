@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 
 import numpy as np
 
@@ -23,7 +22,6 @@ def seed_all(seed: int) -> None:
     """Seed the global generators that a program might draw from."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for programs that draw from it
-    if "torch" in sys.modules:
-        import torch
+    import torch  # a program may be the first to import it, and then drew from an unseeded generator
 
-        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]

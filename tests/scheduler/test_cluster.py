@@ -15,6 +15,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrate.core import TrialEvent, hookimpl, resolve
 from orchestrate.core.registry import Registry
+from orchestrate.plugins.gradient_coding.records import Journal
 from orchestrate.scheduler.driver import submit
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
@@ -59,6 +60,18 @@ def test_a_trials_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_
     alone = run(three_nodes, tmp_path, job_data("gradients", 1))[1]
     for row in rows:
         assert row.metrics == pytest.approx(alone[0].metrics, abs=1e-10, rel=1e-10)
+
+
+def test_coded_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_path: Path) -> None:
+    workers = {"count": 3, "strategy": {"name": "gradient-coding", "stragglers": 1}}
+    outcome, rows, catalog = run(three_nodes, tmp_path, job_data("steady", 2, workers=workers, batch=2))
+    assert outcome.state == "finished", outcome.reason
+    alone = run(three_nodes, tmp_path, job_data("steady", 2))[1]
+    for row, other in zip(rows, alone, strict=True):
+        shared = {name: row.metrics[name] for name in other.metrics}
+        assert shared == pytest.approx(other.metrics, abs=1e-10, rel=1e-10)
+    (journal,) = (file for file in catalog.artifacts_of(rows[0].id) if file.kind == "rounds")
+    assert len(Journal.read(Path(journal.uri)).uses[0].nodes) == 3
 
 
 def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:
