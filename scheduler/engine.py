@@ -380,8 +380,11 @@ class _Controller(TuneController):
         return super()._maybe_reuse_cached_actor(trial)
 
     def _process_trial_failure(self, trial: Any, exception: Any) -> None:
+        # The death of a starting actor is told twice: by its task and by itself.
+        over = trial.is_finished()
         super()._process_trial_failure(trial, exception)
-        self._driver.lost(trial.config[KEY].number, exception)
+        if not over:
+            self._driver.lost(trial.config[KEY].number, exception)
 
     def _kill(self) -> None:
         # Tune would wait up to 15 s for an actor that is busy.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import MedianStoppingRule
 from ray.tune.utils.object_cache import _ObjectCache
 
@@ -40,6 +42,21 @@ def test_a_payload_is_opaque_to_tune() -> None:
     payload = Payload.pack(7, {"job_id": "x"}, [{"number": 1}])
     assert copy.deepcopy(payload) is payload
     assert str(payload) == "7"
+
+
+def test_a_death_that_tune_tells_twice_is_heard_once() -> None:
+    heard: list[int] = []
+    controller = engine._Controller.__new__(engine._Controller)
+    controller._driver = Mock(lost=lambda number, error: heard.append(number))
+    controller._scheduler_alg = controller._search_alg = controller._callbacks = Mock()
+    controller._iteration, controller._trials = 0, []
+    trial = Trial("engine-test", stub=True, config={engine.KEY: Payload.pack(7, {}, [])})
+    trial.handle_error, trial.should_recover = Mock(), lambda: False
+    trial.set_status(Trial.RUNNING)
+    controller._schedule_trial_stop = lambda trial, exception=None: trial.set_status(Trial.ERROR)
+    for _ in range(2):
+        controller._process_trial_failure(trial, RuntimeError("its process died"))
+    assert heard == [7]
 
 
 class Script:
