@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
+from typing import Any
 
 import numpy as np
+import wrapt
+
+_latest: int | None = None  # what `seed_all` was called with last
 
 
 def spawn(seed: int, *path: int) -> int:
@@ -20,8 +25,15 @@ def generator(seed: int, *path: int) -> np.random.Generator:
 
 def seed_all(seed: int) -> None:
     """Seed the global generators that a program might draw from."""
+    global _latest
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for programs that draw from it
-    import torch  # a program may be the first to import it, and then drew from an unseeded generator
+    before, _latest = _latest, seed
+    if torch := sys.modules.get("torch"):
+        _seed_torch(torch)
+    elif before is None:  # a program may be the first to import it; a second's work, to others for nothing
+        wrapt.register_post_import_hook(_seed_torch, "torch")
 
-    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
+
+def _seed_torch(torch: Any) -> None:
+    torch.manual_seed(_latest)

@@ -9,7 +9,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ..core.crash import VARIABLE
 from ..core.errors import ClusterError, SpecError
 from ..core.job import Job, Stage
 from .settings import Settings
+
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+PASSED_ON = (VARIABLE, *AWS)  # of the driver's environment, to the workers of a cluster
 
 log = logging.getLogger(__name__)
 
@@ -114,22 +118,22 @@ def connect(settings: Settings) -> None:
     if ray.is_initialized():
         return
     _hush()
-    options: dict[str, Any] = {
-        "logging_level": logging.WARNING,
-        "log_to_driver": False,
-        "runtime_env": {"env_vars": worker_environment()},
-    }
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     try:
         if settings.address:
-            ray.init(address=settings.address, **options)
+            environment = {"env_vars": worker_environment()}
+            ray.init(address=settings.address, runtime_env=environment, **options)
         else:
-            ray.init(
-                address="local",  # the default would join any cluster that was started on this machine
-                num_cpus=settings.cpus or len(os.sched_getaffinity(0)),
-                include_dashboard=False,
-                object_store_memory=256 * 1024 * 1024,
-                **options,
-            )
+            # Its workers inherit this process's environment. With a `runtime_env` instead, Ray would not use
+            # the processes that it has started in advance.
+            with changed_environment(worker_environment()):
+                ray.init(
+                    address="local",  # the default would join any cluster that was started on this machine
+                    num_cpus=settings.cpus or len(os.sched_getaffinity(0)),
+                    include_dashboard=False,
+                    object_store_memory=256 * 1024 * 1024,
+                    **options,
+                )
     except Exception as error:  # Ray raises plain ones when a part of it doesn't start in time
         where = f"the Ray cluster at {settings.address}" if settings.address else "Ray on this machine"
         token = (
@@ -159,13 +163,28 @@ def worker_environment() -> Mapping[str, str]:
         str(Path.cwd()),
         *(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry),
     ]
-    crashes = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     return {
-        **crashes,
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         "PYTHONWARNINGS": "ignore",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "PL_DISABLE_FORK": "1",  # a Lightning that forks hangs in Ray's workers (ray-project/ray#28197)
     }
+
+
+@contextmanager
+def changed_environment(values: Mapping[str, str]) -> Generator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def import_from_here() -> None:

@@ -1,7 +1,7 @@
 """Runs one stage on Ray Tune.
 
 Tune is the engine, our catalog the truth: nothing of Tune's own state is saved or restored. The loop
-below is Tune's controller with five of its habits changed, each named where it is; they rest on names
+below is Tune's controller with six of its habits changed, each named where it is; they rest on names
 that Tune doesn't promise, so `tests/scheduler/test_engine.py` checks them and pyproject pins the series.
 """
 
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
 from ray import tune
+from ray.tune.execution.class_cache import _ActorClassCache  # pyright: ignore[reportPrivateUsage]
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
@@ -31,7 +30,7 @@ from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPr
 from ..core.crash import crash_point
 from ..core.job import Stage, stopped_by
 from ..core.parallel import CodedStrategy
-from .cluster import workers_of
+from .cluster import changed_environment, workers_of
 from .runtime import Remit
 from .trainable import KEY, OUTCOME, REPORTS, SCORE, STEP, Payload, ProgramTrainable
 from .trial import Json, compared_value
@@ -73,7 +72,7 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
     guard = _Guard(driver)
     with (
         tempfile.TemporaryDirectory(prefix="orchestrate-tune-") as folder,
-        _environment(TUNE_ENVIRONMENT),
+        changed_environment(TUNE_ENVIRONMENT),
     ):
         experiment = Experiment(
             "stage",
@@ -336,6 +335,17 @@ class _KeepActors(_ObjectCache):
             yield from super().flush_cached_objects(force_all=True)
 
 
+class _Actors(_ActorClassCache):
+    """Gives actors the environment that `connect` made, where Tune adds to it: Ray would then not use the
+    processes that it has started in advance.
+    """
+
+    def get(self, trainable_cls: type[Any]) -> Any:
+        if trainable_cls not in self._cache:
+            self._cache[trainable_cls] = ray.remote(trainable_cls)
+        return self._cache[trainable_cls]
+
+
 class _Controller(TuneController):
     """Tune's loop without its snapshots, its sleep of a second when a searcher has nothing to give, its
     wait for busy actors at the end, and its habit to give a launch's starting actor up for an idle one
@@ -346,6 +356,7 @@ class _Controller(TuneController):
         super().__init__(**options)
         self._driver = driver
         self._actor_cache = _KeepActors()
+        self._class_cache = _Actors()
         self._requested: dict[Any, float] = {}
 
     def checkpoint(self, force: bool = False, wait: bool = False) -> None:
@@ -390,17 +401,3 @@ class _Controller(TuneController):
         # Tune would wait up to 15 s for an actor that is busy.
         for actor, _ in list(getattr(self._actor_manager, LIVE_ACTORS).values()):
             ray.kill(actor)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Generator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

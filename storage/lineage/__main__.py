@@ -25,7 +25,6 @@ def main() -> int:
     parser.add_argument("--job", required=True, help="the job's id")
     job_id = parser.parse_args().job
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    os.nice(10)  # trials come first
     with Catalog.open(create=False, patience=PATIENCE_SECONDS) as catalog:
 
         def over() -> bool:

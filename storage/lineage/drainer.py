@@ -1,7 +1,8 @@
 """Starts and ends the process that mirrors a job to MLflow beside it.
 
-A process of its own, in a session of its own: MLflow costs the driver nothing, not even its import,
-and Ctrl-C in the terminal doesn't reach it.
+A process of its own: MLflow costs the driver nothing, not even its import. In a process group of its
+own: Ctrl-C in the terminal doesn't reach it. Not in a session of its own: Linux may give each session an
+equal share of the processors, whatever the priorities.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from typing import IO
 
 from ...core.errors import CatalogError
@@ -50,12 +52,14 @@ class Drainer:
                 stdin=subprocess.PIPE,  # its end tells the process that this one is gone
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                start_new_session=True,
+                process_group=0,
             )
         except OSError as error:
             log.warning("the lineage of job %s isn't mirrored: %s", self._job_id, error)
             return
         _left_running.append(self._process)
+        with suppress(OSError):  # trials come first: this takes what they leave of the processors
+            os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
 
     def finish(self, patience: float = 20) -> int:
         """Wait until everything is delivered, for `patience` seconds at most.

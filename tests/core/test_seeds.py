@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,3 +27,13 @@ def test_seeds_are_pinned() -> None:
 
 PINNED_SEED = 3588353657575357819
 PINNED_DRAW = 479537206
+
+
+def test_torch_is_seeded_by_whoever_imports_it_first() -> None:
+    """A program may import torch when its trial was seeded already, and that import costs a second."""
+    script = (
+        "import sys; from orchestrate.core.seeds import seed_all; seed_all(3); seed_all(7);"
+        "assert 'torch' not in sys.modules; import torch; late = torch.rand(4);"
+        "seed_all(7); assert late.equal(torch.rand(4))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -29,7 +29,7 @@ def test_tune_still_has_the_names_we_override() -> None:
         theirs = inspect.signature(getattr(TuneController, name))
         assert list(ours.parameters) == list(theirs.parameters), name
     source = inspect.getsource(TuneController)
-    for name in ("_actor_cache", "_trial_to_actor", "_resetting_trials", "_actor_manager"):
+    for name in ("_actor_cache", "_class_cache", "_trial_to_actor", "_resetting_trials", "_actor_manager"):
         assert f"self.{name}" in source
     assert engine.LIVE_ACTORS in inspect.getsource(RayActorManager)
     assert {"cache_object", "flush_cached_objects"} <= set(vars(_ObjectCache))

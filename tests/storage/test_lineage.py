@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -158,6 +159,12 @@ def test_an_unreachable_server_keeps_everything_for_later(written: Written, stor
 def test_the_drainer_delivers_in_a_process_of_its_own(written: Written, store: str) -> None:
     drainer = Drainer(written.catalog.url, written.job_id, store)
     drainer.start()
+    process = drainer._process
+    assert process is not None
+    # Ctrl-C reaches a process group; Linux may share the processors out by session, before all priorities.
+    assert os.getpgid(process.pid) == process.pid
+    assert os.getsid(process.pid) == os.getsid(0)
+    assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
     assert drainer.finish(patience=90) == 0
     mirrors = mirrors_of(written.catalog, written.job_id, store)
     assert mirrors is not None

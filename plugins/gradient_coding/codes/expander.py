@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import networkx as nx
 import numpy as np
 
 from .base import Code, Floats, Mask, Weights
@@ -31,6 +30,8 @@ class Expander(Code):
         super().__init__(n, 0, np.full(n, 1 / n))
         if not 0 < degree < n or n * degree % 2:
             raise ValueError(f"no graph of {n} workers has {degree} neighbours for each")
+        import networkx as nx  # slow to import, and every worker imports this module
+
         graph = nx.random_regular_graph(degree, n, seed)
         self._matrix: Floats = nx.to_numpy_array(graph, nodelist=range(n)) / degree
         values = np.sort(np.abs(np.linalg.eigvalsh(self._matrix)))
