@@ -369,7 +369,7 @@ def long(run: Run) -> list[Record]:
     readings: dict[str, list[_long.Long]] = {kind: [] for kind in _long.KINDS}
     for repeat in range(max(1, run.seeds // 3)):
         for kind, readings_of in readings.items():
-            reading = _long.Long(**measure(kind, _long.TRIALS[run.size]))
+            reading = _long.Long(**measure(kind, _long.TRIALS[kind][run.size]))
             readings_of.append(reading)
             print(f"{repeat + 1}: {kind}: {reading.mean:.2f} ms a trial", flush=True)
     return _long.as_records(readings)
