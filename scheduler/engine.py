@@ -23,7 +23,12 @@ from ray import tune
 from ray.tune.execution.class_cache import _ActorClassCache  # pyright: ignore[reportPrivateUsage]
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPrivateUsage]
 
@@ -87,18 +92,17 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
             max_failures=0,
             trial_dirname_creator=lambda trial: str(trial.config[KEY].number),
         )
-        scheduler, watch = _early_stopping(stage), _Watch(guard)
-        asha = scheduler if isinstance(scheduler, _Asha) else None
-        if asha is not None:
-            asha.replay(driver.reported_before())
-        members = _Members(stage, asha, watch) if asha is not None and stage.batch > 1 else None
-        searcher = _Searcher(guard, remit, asha if members is None else None, members)
+        rule, watch = _early_stopping(stage), _Watch(guard)
+        if rule is not None:
+            rule.replay(driver.reported_before())
+        members = _Members(stage, rule, watch) if rule is not None and stage.batch > 1 else None
+        searcher = _Searcher(guard, remit, rule if members is None else None, members)
         search = SearchGenerator(ConcurrencyLimiter(searcher, max_concurrent=concurrency))
         search.add_configurations([experiment])  # pyright: ignore[reportArgumentType]
         _Controller(
             guard,
             search_alg=search,
-            scheduler=scheduler if members is None else FIFOScheduler(),
+            scheduler=FIFOScheduler() if rule is None or members else rule,
             callbacks=[watch],
             reuse_actors=True,
             storage=experiment.storage,
@@ -107,10 +111,10 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
         raise guard.error
 
 
-def _early_stopping(stage: Stage) -> Any:
+def _early_stopping(stage: Stage) -> _Asha | _Median | None:
     early = stage.spec.early_stopping
     if early is None:
-        return FIFOScheduler()
+        return None
     direction = stage.goals[stopped_by(stage)].direction
     common: Any = {
         "time_attr": STEP,
@@ -130,15 +134,18 @@ def _early_stopping(stage: Stage) -> Any:
 
 @dataclass(frozen=True)
 class _Known:
-    """A trial as a rung records it."""
+    """A trial as a rule records it."""
 
-    trial_id: str
+    trial_id: int
 
 
-class _Asha(AsyncHyperBandScheduler):
-    """Tune's, for trials that may be launched several times: a rung knows each by its id in the catalog, so
+class _EarlyStopping:
+    """What both rules share: a trial may be launched several times. It is known by its id in the catalog, so
     that one that goes on from a checkpoint keeps its places, under another driver, too.
     """
+
+    _time_attr: str
+    _metric: str
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -147,19 +154,25 @@ class _Asha(AsyncHyperBandScheduler):
 
     def replay(self, reports: Iterable[tuple[int, int, float]]) -> None:
         """Decide again on what a former driver heard: (trial id, step, score), in order."""
-        for trial_id, step, score in reports:
-            if self._decide(_Known(str(trial_id)), step, score) == self.STOP:
-                self._stopped.setdefault(trial_id, (step, score))
+        for report in reports:
+            self.stops(*report)
 
     def launched(self, tune_id: str, trial_id: int) -> tuple[int, float] | None:
         """A trial is launched. Gives the step and score at which it is to stop, if it has passed there."""
-        self._known[tune_id] = _Known(str(trial_id))
+        self._known[tune_id] = _Known(trial_id)
         return self._stopped.get(trial_id)
+
+    def stops(self, trial_id: int, step: int, score: float) -> bool:
+        """Whether a trial is to stop at this report, or was to stop before."""
+        if trial_id not in self._stopped and self._decides(_Known(trial_id), step, score):
+            self._stopped[trial_id] = (step, score)
+        return trial_id in self._stopped
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if self._time_attr not in result or self._metric not in result:
-            return self.CONTINUE
-        return self._decide(self._known[trial.trial_id], result[STEP], result[SCORE])
+            return TrialScheduler.CONTINUE
+        stops = self.stops(self._known[trial.trial_id].trial_id, result[STEP], result[SCORE])
+        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Nothing: each of its results was decided on."""
@@ -167,37 +180,44 @@ class _Asha(AsyncHyperBandScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Nothing, as above."""
 
-    def stops(self, trial_id: int, step: int, score: float) -> bool:
-        """Whether a member of a launch is to stop at this report, or was to stop before."""
-        return trial_id in self._stopped or self._decide(_Known(str(trial_id)), step, score) == self.STOP
+    def _decides(self, known: _Known, step: int, score: float) -> bool:
+        """Hear a report of a trial that wasn't stopped. Returns whether it stops."""
+        raise NotImplementedError
 
-    def _decide(self, known: _Known, step: int, score: float) -> str:
+
+class _Asha(_EarlyStopping, AsyncHyperBandScheduler):
+    """Asynchronous successive halving."""
+
+    def _decides(self, known: _Known, step: int, score: float) -> bool:
         [bracket] = self._brackets
-        return bracket.on_result(known, step, self._metric_op * score)  # type: ignore[arg-type]
+        return bracket.on_result(known, step, self._metric_op * score) == self.STOP  # type: ignore[arg-type]
 
 
-class _Median(MedianStoppingRule):
-    """Tune's raises KeyError when a trial ends without a score, and pauses trials, which needs Tune's
-    own checkpoints.
-    """
+class _Median(_EarlyStopping, MedianStoppingRule):
+    """The median rule. Tune's pauses trials while it knows too few, which needs Tune's own checkpoints."""
+
+    def _decides(self, known: _Known, step: int, score: float) -> bool:
+        heard: list[Any] = self._results[known]
+        if heard and heard[-1][STEP] >= step:
+            return False  # an attempt that starts again reports again
+        result = {STEP: step, SCORE: score}
+        return MedianStoppingRule.on_trial_result(self, None, known, result) == self.STOP  # type: ignore[arg-type]
 
     def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
         return self.CONTINUE
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if STEP in result and SCORE in result:
-            super().on_trial_complete(tune_controller, trial, result)
 
 
 class _Searcher(Searcher):
     """Asks the driver. Nothing of it is saved."""
 
-    def __init__(self, driver: Any, remit: Remit, asha: _Asha | None, members: _Members | None) -> None:
+    def __init__(
+        self, driver: Any, remit: Remit, rule: _EarlyStopping | None, members: _Members | None
+    ) -> None:
         super().__init__()
         self._driver = driver
         self._members = members
         self._remit = remit.data()
-        self._asha = asha
+        self._rule = rule
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -208,7 +228,7 @@ class _Searcher(Searcher):
             if asked is None:
                 return Searcher.FINISHED if self._driver.exhausted() else None
             number, orders = asked
-            passed = self._asha and self._asha.launched(trial_id, orders[0]["trial_id"])
+            passed = self._rule and self._rule.launched(trial_id, orders[0]["trial_id"])
             if not passed:
                 break
             self._prune(number, *passed)  # its driver died between the decision and the record of it
@@ -277,9 +297,9 @@ class _Watch(tune.Callback):
 class _Members:
     """Stops members of a launch early, each by itself: Tune knows only the launch."""
 
-    def __init__(self, stage: Stage, asha: _Asha, watch: _Watch) -> None:
+    def __init__(self, stage: Stage, rule: _EarlyStopping, watch: _Watch) -> None:
         self._stage = stage
-        self._asha = asha
+        self._rule = rule
         self._watch = watch
         self._orders: dict[int, Json] = {}
 
@@ -292,7 +312,7 @@ class _Members:
         for report in reports:
             order, step = self._orders[report["number"]], report["step"]
             score = compared_value(self._stage, report["metrics"], order["values"])
-            if score is not None and self._asha.stops(order["trial_id"], step, score):
+            if score is not None and self._rule.stops(order["trial_id"], step, score):
                 reason = f"stopped early at step {step}, score {score:g}"
                 self._watch.stop(tune_id, report["number"], reason)
 
