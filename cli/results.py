@@ -28,8 +28,8 @@ class CatalogResults(Results):
 
 class _CatalogJob(JobResults):
     def __init__(self, job_id: str, spec: object, files: Mapping[tuple[str, str], tuple[str, str]]) -> None:
-        from ..core.job import resolve
         from ..core.registry import Registry
+        from ..core.resolver import resolve
         from ..scheduler.cluster import import_from_here
 
         import_from_here()

@@ -18,7 +18,7 @@ from .errors import (
 )
 from .fingerprint import Fingerprint, Key, Print
 from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
-from .job import Job, Stage, load, resolve
+from .job import Job, Stage
 from .objective import (
     CombinedObjective,
     Direction,
@@ -45,6 +45,7 @@ from .plugin import Plugin, PluginOptions, StageName
 from .probe import Canonical, EstimatorProbe, FunctionProbe, NetworkProbe, Probe, Probed
 from .program import Evaluation, Program, TrialContext
 from .registry import Registry
+from .resolver import load, resolve
 from .sampler import Observation, Sampler, SearchProblem, Suggestion
 from .space import (
     Categorical,

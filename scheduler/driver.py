@@ -18,8 +18,9 @@ from ..core.candidate import Candidate
 from ..core.crash import crash_point
 from ..core.errors import CatalogError, ClusterError, JobBusyError, OrchestrateError
 from ..core.hookspecs import JobEvent, StageEvent
-from ..core.job import Job, Stage, resolve
+from ..core.job import Job, Stage
 from ..core.registry import Registry
+from ..core.resolver import resolve
 from ..core.sampler import Sampler
 from ..storage.catalog import Catalog
 from ..storage.ledger import JobDraft, Ledger, RecallPolicy

@@ -9,10 +9,11 @@ from typing import cast
 
 from ..core.candidate import Candidate
 from ..core.errors import SpaceExhausted, SpecError, near_misses
-from ..core.job import Job, Stage, resolve
+from ..core.job import Job, Stage
 from ..core.pareto import violation
 from ..core.preference import normalised
 from ..core.registry import Registry
+from ..core.resolver import resolve
 from ..core.sampler import Observation, Outcome, Sampler, Suggestion
 from ..core.space import replay
 from ..storage.catalog import Catalog

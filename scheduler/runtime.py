@@ -9,8 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..core.job import Job, Stage, resolve
+from ..core.job import Job, Stage
 from ..core.registry import Registry
+from ..core.resolver import resolve
 from ..core.task import SearchView, Task
 from ..storage.artifacts import ArtifactStore
 from .trial import Place

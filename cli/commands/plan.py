@@ -34,8 +34,8 @@ def plan(
     Tries one candidate for one batch, and shows stages, size of the space, trials, workers, an
     estimate of the time, and whose plugins would run. Exit code 1 when the trial run fails.
     """
-    from ...core.job import load
     from ...core.registry import Registry
+    from ...core.resolver import load
     from ...scheduler.cluster import import_from_here
 
     import_from_here()

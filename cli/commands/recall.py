@@ -93,8 +93,8 @@ def explain(
     """
     from ...core.candidate import Candidate
     from ...core.errors import SpecError
-    from ...core.job import resolve
     from ...core.registry import Registry
+    from ...core.resolver import resolve
     from ...scheduler.compare import compare
     from ..jobs import opened
     from ..recalled import print_comparison
@@ -222,8 +222,8 @@ def import_(
     adds nothing.
     """
     from ...core.errors import SpecError
-    from ...core.job import load, resolve
     from ...core.registry import Registry
+    from ...core.resolver import load, resolve
     from ...scheduler.compare import bring_in
     from ..jobs import opened
 

@@ -89,8 +89,8 @@ def explain(
 
 def _stage(file: Path, name: str | None) -> tuple[Job, Stage, FunctionalHash]:
     from ...core.errors import SpecError, near_misses
-    from ...core.job import load
     from ...core.registry import Registry
+    from ...core.resolver import load
     from .fingerprint import FunctionalHash
 
     job = load(file, Registry.discover())
