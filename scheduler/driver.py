@@ -36,9 +36,9 @@ from .lease import LEASE_SECONDS, Heartbeat
 from .provenance import provenance
 from .recalling import namespace, only_equal, recall_policy
 from .runtime import Remit
-from .selection import best, pareto
+from .selection import Taken, best, pareto
 from .settings import Settings
-from .stage import StageRun, Taken
+from .stage import StageRun
 
 PATIENCE_SECONDS = 300.0  # for which a driver waits for a catalog that went away
 

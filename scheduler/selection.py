@@ -1,11 +1,14 @@
-"""Which trials a stage's search chose."""
+"""Which trials a stage's search chose, and how a later stage takes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..core.candidate import Candidate
+from ..core.errors import SpaceExhausted
 from ..core.objective import Goal
 from ..core.pareto import feasible, losses, pareto_indices
+from ..core.sampler import Sampler
 from ..storage.models import TrialRow
 
 SCORED = ("finished", "recalled")
@@ -34,3 +37,23 @@ def best(rows: Sequence[TrialRow], goals: Sequence[Goal], limit: int) -> list[Tr
     for index in ordered:
         chosen.setdefault(candidates[index].digest, candidates[index])
     return list(chosen.values())[:limit]
+
+
+class Taken(Sampler):
+    """Proposes given candidates, in order: the `take` of a stage, or its single empty candidate."""
+
+    name = "take"
+    summary = "candidates taken from an earlier stage"
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        super().__init__()
+        self._candidates = tuple(candidates)
+
+    @property
+    def lookahead(self) -> int:
+        return len(self._candidates)
+
+    def ask(self, number: int) -> Candidate:
+        if number >= len(self._candidates):
+            raise SpaceExhausted("every given candidate was proposed")
+        return self._candidates[number]

@@ -39,6 +39,7 @@ from ..storage.ledger import (
 )
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .account import Account
+from .breaker import Breaker
 from .examine import Examination, Examiner
 from .history import observation, restore_sampler
 from .trial import Json, TrialOrder, compared_value, reported_values
@@ -115,6 +116,7 @@ class StageRun:
         """Whether it ended because trials keep failing in the same way: someone should look."""
         self.examiner = examiner or Examiner(stage, job)
         self.account = Account(stage)
+        self._breaker = Breaker(stage.retry)
         self._executor = executor
         self._listener = listener
         self._artifacts = artifacts
@@ -126,10 +128,7 @@ class StageRun:
         self._asked = 0  # number of the next ask
         self._counted = 0  # asks that count as trials: all but the infeasible
         self._infeasible_in_a_row = 0
-        self._unhappy = 0  # trials failed or lost for good
         self._told = 0  # results that the sampler has heard
-        self._failure: tuple[str, str] | None = None  # of the last attempt, if it failed: exception and line
-        self._alike = 0  # failures like it, without another end between them
         self._launches = 0
         self._exhausted = False
         self._polled_at = 0.0
@@ -145,7 +144,7 @@ class StageRun:
         rows = self.ledger.catalog.trials(stage_id=self.stage_id)
         self._asked = max((row.number for row in rows), default=-1) + 1
         self._counted = sum(row.state != "infeasible" for row in rows)
-        self._unhappy = sum(row.state in ("failed", "lost") and row.attempts > 0 for row in rows)
+        self._breaker.restore(rows)
         self.account.restore(rows, self.ledger.catalog.hits(self.stage_id))
         self._weigh_hashing()
         for row in rows:
@@ -477,7 +476,7 @@ class StageRun:
         if not records:
             return
         ended = self.ledger.finish([result for _, result in records])
-        self._failure = None
+        self._breaker.succeeded()
         for ticket, result in records:
             if ticket.trial_id not in ended:
                 log.warning("trial %d: a result came too late and counts no more", ticket.number)
@@ -521,29 +520,14 @@ class StageRun:
             self._note_failure(error)
 
     def _failed_for_good(self, ticket: Ticket, state: Outcome, reason: str) -> None:
-        self._unhappy += 1
         self._tell(ticket, state, reason)
-        budget = self.stage.retry.budget
-        if budget is not None and self._unhappy > budget:
-            self.broken = True
-            self.reason = (
-                f"{self._unhappy} trials failed or were lost, more than retry.budget: {budget}. "
-                f"The last: {reason}"
-            )
+        if why := self._breaker.gave_up(reason):
+            self.broken, self.reason = True, why
 
     def _note_failure(self, error: Mapping[str, Any]) -> None:
-        """The circuit breaker: failures that are all alike are the code's fault, not the candidates'."""
-        failure = (error["type"], error.get("frame", ""))
-        self._alike = self._alike + 1 if failure == self._failure else 1
-        self._failure = failure
-        limit = self.stage.retry.identical
-        if limit is not None and self._alike >= limit and not self.broken:
-            self.paused = True
-            where = f" at {failure[1]}" if failure[1] else ""
-            self.reason = (
-                f"{self._alike} attempts in a row failed with the same {failure[0]}{where} "
-                f"({reason_of(error)}): mend the cause and resume the job, or raise `retry: {{identical: …}}`"
-            )
+        why = self._breaker.failed(error)
+        if why and not self.broken:
+            self.paused, self.reason = True, why
 
     def _tell(self, ticket: Ticket, outcome: Outcome, reason: str) -> None:
         self._told += 1
@@ -567,23 +551,3 @@ class StageRun:
 
 def _report(report: Json) -> Report:
     return Report(report["step"], report["metrics"], datetime.fromisoformat(report["at"]))
-
-
-class Taken(Sampler):
-    """Proposes given candidates, in order: the `take` of a stage, or its single empty candidate."""
-
-    name = "take"
-    summary = "candidates taken from an earlier stage"
-
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
-        super().__init__()
-        self._candidates = tuple(candidates)
-
-    @property
-    def lookahead(self) -> int:
-        return len(self._candidates)
-
-    def ask(self, number: int) -> Candidate:
-        if number >= len(self._candidates):
-            raise SpaceExhausted("every given candidate was proposed")
-        return self._candidates[number]

@@ -15,7 +15,8 @@ from sqlalchemy import event
 
 from orchestrate.core import Candidate, Job, Observation, Sampler, SpaceExhausted, resolve
 from orchestrate.core.registry import Registry
-from orchestrate.scheduler.stage import StageRun, Taken
+from orchestrate.scheduler.selection import Taken
+from orchestrate.scheduler.stage import StageRun
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.check import check
 from orchestrate.storage.ledger import JobDraft, Ledger, RecallPolicy
