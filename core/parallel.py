@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from .errors import SpecError, TrialError
 from .plugin import Kind, OptionsT, Plugin
@@ -83,6 +83,8 @@ class Reply:
     """What `send` was given, unchanged."""
     cause: Literal["died", "raised", "cancelled"] | None = None
     """Which of the three an error is. Only what the function raised is the user's mistake."""
+    last: bool = True
+    """Whether the task is over. What a generator function yields comes in replies before the last."""
 
 
 class Shared(Protocol):
@@ -120,6 +122,9 @@ class WorkerGroup(ABC):
         pause: float = 0.0,
     ) -> None:
         """Hand a worker a task: `function(argument)`, after idling for `pause` seconds.
+
+        What a generator function yields travels at once, each item in a reply of its own; what it
+        returns is its last reply.
 
         Returns at once. While the worker is still busy with another task, cancelled or not, this one
         waits; only the newest waits, so that a worker that hangs collects no backlog.
@@ -161,11 +166,23 @@ class WorkerGroup(ABC):
         try:
             while waiting and (reply := self.receive()) is not None:
                 if reply.ticket is batch:
-                    waiting.discard(reply.worker)
+                    if reply.last:
+                        waiting.discard(reply.worker)
                     if reply.cause != "cancelled":
                         yield reply
         finally:
             self.cancel(waiting)
+
+
+def answers(function: Callable[[Any], Any], argument: Any) -> Iterator[tuple[Any, bool]]:
+    """Run a task, for groups: gives each value, and whether it is the last (see `WorkerGroup.send`)."""
+    found = function(argument)
+    while isinstance(found, Generator):
+        try:
+            yield next(cast("Generator[Any, None, Any]", found)), False
+        except StopIteration as end:
+            found = end.value
+    yield found, True
 
 
 _cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=lambda: False)
@@ -194,10 +211,42 @@ def cancellable(asked: Callable[[], bool]) -> Generator[None]:
         _cancelled.reset(token)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """One way to make gradients: its name, the seconds that a gradient takes, and the share of the
+    time of an uncoded gradient that it saves.
+    """
+
+    name: str
+    seconds: float
+    saves: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a strategy is expected to bring.
+
+    `gain` is the share of the time that `choice` saves over doing without, with a 95 % interval.
+    """
+
+    source: str
+    """What it is told from."""
+    ways: tuple[Expected, ...]
+    """The fastest first."""
+    choice: str
+    gain: float
+    interval: tuple[float, float]
+    reason: str
+    warning: str = ""
+    """Why what the job asks for isn't expected to pay."""
+
+
 class ParallelStrategy(Plugin[OptionsT]):
     """Computes one global gradient with several workers. Subclass one of the two below."""
 
     kind: ClassVar[Kind] = "parallel strategy"
+    evidence: ClassVar[str | None] = None
+    """Kind of artifact that `forecast` is made from."""
 
     def check(self, workers: int, models: int) -> None:
         """Refuse, before anything starts, a number of workers, or of candidates in a launch.
@@ -205,6 +254,20 @@ class ParallelStrategy(Plugin[OptionsT]):
         Raises:
             SpecError: with the reason and what to change.
         """
+
+    def forecast(self, workers: int, models: int, earlier: Sequence[Path]) -> Forecast | None:
+        """Say what the strategy is expected to bring, for `orchestrate plan` and the start of a job.
+
+        Args:
+            workers: of the group.
+            models: candidates in a launch.
+            earlier: artifacts of kind `evidence` that earlier runs of the same stage left, the newest
+                first.
+
+        Returns:
+            None where nothing is known, or nothing can be told.
+        """
+        return None
 
 
 class CollectiveStrategy(ParallelStrategy[OptionsT]):
@@ -247,6 +310,12 @@ class GradientStream(Protocol):
 
     def metrics(self) -> Mapping[str, float]:
         """Figures of the rounds so far, to be reported beside the models' own metrics."""
+        ...
+
+    def keep(self, folders: Sequence[Path]) -> None:
+        """Write what happens in rounds to files in each of these folders, from now on and as it
+        happens: they outlive this process. Called once, before the first round.
+        """
         ...
 
     def artifacts(self, folder: Path) -> Mapping[str, Path]:
@@ -301,6 +370,9 @@ class OneByOne:
     def metrics(self) -> Mapping[str, float]:
         """Nothing."""
         return {}
+
+    def keep(self, folders: Sequence[Path]) -> None:
+        """Keep nothing."""
 
     def artifacts(self, folder: Path) -> Mapping[str, Path]:
         """Nothing."""

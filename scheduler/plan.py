@@ -12,16 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from ..core.candidate import Candidate
+from ..core.errors import CatalogError
 from ..core.job import Job, Stage
+from ..core.parallel import Forecast
 from ..core.registry import Source
 from ..core.seeds import generator
 from ..core.space import Choice, Real
-from ..storage.artifacts import ArtifactStore
+from ..storage.artifacts import ArtifactStore, safe_name
+from ..storage.catalog import Catalog
 from .cluster import Capacity, check_fit, concurrency, workers_of
 from .examine import Examination, Examiner
 from .provenance import used_plugins
 from .runtime import Remit
+from .settings import Settings
 from .trial import Place, TrialOrder, WorkerTrial, describe
+
+EARLIER = 5  # runs of a job that are looked at
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,10 @@ class StagePlan:
     seconds: float | None
     """Estimated, for the whole stage, if nothing is recalled."""
     rehearsal: Rehearsal | None
+    strategy: str | None = None
+    """The parallel strategy of its workers."""
+    forecast: Forecast | None = None
+    """What the strategy is expected to bring, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +86,56 @@ class Plan:
         return asdict(self)
 
 
-def plan(job: Job, capacity: Capacity) -> Plan:
-    """Rehearse the job in this process.
+def plan(job: Job, capacity: Capacity, settings: Settings | None = None) -> Plan:
+    """Rehearse the job in this process. `settings` tell where earlier runs of it are remembered.
 
     Raises:
         SpecError: a trial can never be placed on such a cluster.
     """
     check_fit(job, capacity)
+    known = forecasts(job, settings)
     return Plan(
         job.spec.name,
-        tuple(_stage(stage, job, capacity) for stage in job.stages),
+        tuple(_stage(stage, job, capacity, known.get(stage.spec.name)) for stage in job.stages),
         capacity,
         tuple(used_plugins(job)),
     )
 
 
-def _stage(stage: Stage, job: Job, capacity: Capacity) -> StagePlan:
+def forecasts(job: Job, settings: Settings | None) -> dict[str, Forecast]:
+    """What each stage's parallel strategy is expected to bring, by stage, where that is known."""
+    found: dict[str, Forecast] = {}
+    for stage in job.stages:
+        if stage.strategy is None or stage.strategy.evidence is None:
+            continue
+        models = stage.batch if stage.goals else 1
+        told = stage.strategy.forecast(workers_of(stage), models, earlier(stage, job, settings))
+        if told is not None:
+            found[stage.spec.name] = told
+    return found
+
+
+def earlier(stage: Stage, job: Job, settings: Settings | None) -> list[Path]:
+    """What the stage's strategy left of its rounds in earlier runs of the job, the newest first."""
+    assert stage.strategy is not None
+    if settings is None:
+        return []
+    try:
+        catalog = Catalog.open(settings.catalog_url, create=False)
+    except CatalogError:  # there is none yet; whoever needs it says so
+        return []
+    found: dict[str, Path] = {}
+    with catalog:
+        runs = [row for row in catalog.jobs() if row.name == job.spec.name][:EARLIER]
+        for row in runs:
+            for file in reversed(catalog.artifacts(row.id, kind=stage.strategy.evidence)):
+                path = Path(file.uri)
+                if safe_name(stage.spec.name) in path.parts and path.is_file():
+                    found.setdefault(file.sha256, path)
+    return list(found.values())
+
+
+def _stage(stage: Stage, job: Job, capacity: Capacity, forecast: Forecast | None) -> StagePlan:
     spec = stage.spec
     searches = stage.sampler is not None
     rehearsal = _rehearse(stage, job) if searches or spec.take is None else None
@@ -115,6 +159,8 @@ def _stage(stage: Stage, job: Job, capacity: Capacity) -> StagePlan:
         gpu=stage.resources.gpu,
         seconds=seconds,
         rehearsal=rehearsal,
+        strategy=stage.strategy.name if stage.strategy else None,
+        forecast=forecast,
     )
 
 

@@ -14,6 +14,7 @@ import contextvars
 import json
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -191,7 +192,9 @@ class ProgramTrainable(tune.Trainable):
         if not isinstance(self._group, RayWorkerGroup) or not trials:
             return None
         assert isinstance(stage.strategy, CodedStrategy)
-        interleaver = Interleaver(stage.strategy.open(self._group, len(trials)))
+        stream = stage.strategy.open(self._group, len(trials))
+        stream.keep([trial.rounds for trial in trials])
+        interleaver = Interleaver(stream)
         for trial in trials:
             trial.interleaver = interleaver
         return interleaver
@@ -202,7 +205,7 @@ class ProgramTrainable(tune.Trainable):
             results = list(results)
         except LostError as error:
             self._drop_group()
-            results = [error] * len(trials)
+            return [error] * len(trials)
         keep_rounds(trials)
         return results
 
@@ -222,7 +225,8 @@ class ProgramTrainable(tune.Trainable):
         if ranks is not None and (broken := ranks.join(failed=isinstance(result, Exception))):
             self._drop_group()
             result = broken
-        keep_rounds([trial])
+        if not isinstance(result, LostError):
+            keep_rounds([trial])
         return conclude(trial, result, stage, seconds)
 
     def _trial(self, order: TrialOrder, job: Job, stage: Stage, group: Any) -> WorkerTrial:
@@ -304,3 +308,5 @@ def keep_rounds(trials: Sequence[WorkerTrial]) -> None:
         for kind, path in interleaver.stream.artifacts(Path(folder)).items():
             for trial in trials:
                 trial.save_artifact(kind, path)
+    for trial in trials:
+        shutil.rmtree(trial.rounds, ignore_errors=True)  # the artifact has it all

@@ -168,6 +168,11 @@ class WorkerTrial(TrialContext):
             return strategy.gradient(learner, samples, cast(Collective, self._place.group))
         return super().gradient(learner, samples)
 
+    @property
+    def rounds(self) -> Path:
+        """Where this attempt's rounds are written down as they happen (see `GradientStream.keep`)."""
+        return self._folder / f"rounds-{self.order.attempt}"
+
     @cached_property
     def _folder(self) -> Path:
         return self._place.store.folder(self._place.job_id, self._stage.spec.name, self.number)

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,7 +28,7 @@ from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from ..core.errors import LostError, TrialError
-from ..core.parallel import Cancelled, Reply, WorkerGroup, cancellable
+from ..core.parallel import Cancelled, Reply, WorkerGroup, answers, cancellable
 from ..core.seeds import seed_all
 from .runtime import Remit
 from .trial import Json, TrialOrder, WorkerTrial
@@ -170,8 +170,8 @@ class WorkerActor:
 
     def call(
         self, function: Callable[[Any], Any], argument: Any, number: int, pause: float
-    ) -> tuple[Any, float]:
-        """Run task `number`; give its value and the seconds it took.
+    ) -> Iterator[tuple[Any, bool, float]]:
+        """Run task `number`; give each value, whether it is the last, and the seconds since its start.
 
         Raises:
             Cancelled: it was given up.
@@ -183,8 +183,8 @@ class WorkerActor:
             if self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause):
                 raise Cancelled
         with cancellable(lambda: self._cancelled >= number):
-            value = function(argument)
-        return value, time.perf_counter() - begun
+            for value, last in answers(function, argument):
+                yield value, last, time.perf_counter() - begun
 
     def _limit_threads(self) -> None:
         import torch
@@ -217,12 +217,14 @@ class ObjectShared:
 
 
 @dataclass(frozen=True)
-class _Owed:
+class _Task:
     """A task in a worker's hands."""
 
     worker: int
     ticket: Any
     number: int
+    replies: Any
+    """Ray's stream of references to what the worker answers."""
 
 
 class RayWorkerGroup(WorkerGroup):
@@ -238,10 +240,9 @@ class RayWorkerGroup(WorkerGroup):
         self._resources = (cpu, gpu)
         self._number = 0
         self._actors = [self._start(worker) for worker in range(size)]
-        self._owed: dict[Any, _Owed] = {}
-        self._busy: dict[int, Any] = {}  # by worker: the reference to what it runs
+        self._busy: dict[int, _Task] = {}  # by worker: what it runs
         self._waiting: dict[int, tuple[Any, ...]] = {}  # by worker: what it runs next
-        self._ready: deque[Any] = deque()
+        self._ready: deque[_Task] = deque()
         self._nodes: list[str] = []
 
     def _start(self, worker: int) -> Any:
@@ -284,44 +285,42 @@ class RayWorkerGroup(WorkerGroup):
 
     def _hand(self, worker: int, function: Any, argument: Any, pause: float, ticket: Any) -> None:
         self._number += 1
-        reference = self._actors[worker].call.remote(function, argument, self._number, pause)
-        self._owed[reference] = _Owed(worker, ticket, self._number)
-        self._busy[worker] = reference
+        replies = self._actors[worker].call.remote(function, argument, self._number, pause)
+        self._busy[worker] = _Task(worker, ticket, self._number, replies)
 
     def receive(self, timeout: float | None = None) -> Reply | None:
         """Return the next reply."""
         if not self._ready:
-            if not self._owed:
+            if not self._busy:
                 if timeout:
                     time.sleep(timeout)
                 return None
-            owed = list(self._owed)
-            first, _ = ray.wait(owed, timeout=timeout)
+            running = {task.replies: task for task in self._busy.values()}
+            first, _ = ray.wait(list(running), timeout=timeout)
             if not first:
                 return None
-            self._ready.extend(ray.wait(owed, num_returns=len(owed), timeout=0)[0] or first)
-        reference = self._ready.popleft()
-        owed = self._owed.pop(reference)
-        del self._busy[owed.worker]
-        if waiting := self._waiting.pop(owed.worker, None):
-            self._hand(owed.worker, *waiting)
-        return self._reply(reference, owed)
+            ready = ray.wait(list(running), num_returns=len(running), timeout=0)[0] or first
+            self._ready.extend(running[replies] for replies in ready)
+        task = self._ready.popleft()
+        reply = self._reply(task)
+        if reply.last:
+            del self._busy[task.worker]
+            if waiting := self._waiting.pop(task.worker, None):
+                self._hand(task.worker, *waiting)
+        return reply
 
     def cancel(self, workers: Iterable[int]) -> None:
         """Tell these workers to give up what they run, and forget what waits for them."""
         for worker in workers:
             self._waiting.pop(worker, None)
-            reference = self._busy.get(worker)
-            if reference is not None:
-                self._actors[worker].cancel.remote(self._owed[reference].number)
+            if worker in self._busy:
+                self._actors[worker].cancel.remote(self._busy[worker].number)
 
     def replace(self, worker: int) -> None:
         """Start a fresh process in place of a worker, wherever its bundle is by now."""
         self._waiting.pop(worker, None)
-        reference = self._busy.pop(worker, None)
-        if reference is not None:
-            del self._owed[reference]
-            self._ready = deque(each for each in self._ready if each != reference)
+        self._busy.pop(worker, None)
+        self._ready = deque(task for task in self._ready if task.worker != worker)
         ray.kill(self._actors[worker])
         self._actors[worker] = self._start(worker)
 
@@ -338,10 +337,10 @@ class RayWorkerGroup(WorkerGroup):
         for actor in self._actors:
             ray.kill(actor)
 
-    def _reply(self, reference: Any, owed: _Owed) -> Reply:
-        worker, ticket = owed.worker, owed.ticket
+    def _reply(self, task: _Task) -> Reply:
+        worker, ticket = task.worker, task.ticket
         try:
-            value, seconds = ray.get(reference)
+            value, last, seconds = ray.get(next(task.replies))
         except RayTaskError as error:
             if isinstance(error.cause, Cancelled):
                 return Reply(worker, error="cancelled", ticket=ticket, cause="cancelled")
@@ -349,4 +348,4 @@ class RayWorkerGroup(WorkerGroup):
             return Reply(worker, error=text, ticket=ticket, cause="raised")
         except RayError as error:  # the process, its node or its objects are gone
             return Reply(worker, error=f"worker {worker} died: {error}", ticket=ticket, cause="died")
-        return Reply(worker, value, seconds, ticket=ticket)
+        return Reply(worker, value, seconds, ticket=ticket, last=last)

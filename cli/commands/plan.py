@@ -11,6 +11,9 @@ from ..console import console, print_json, table
 from ..words import choices, pairs, plural, seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ...core import Forecast
     from ...core.job import Job
     from ...scheduler.plan import Plan, StagePlan
 
@@ -56,7 +59,7 @@ def show_plan(job: Job, settings: Any, *, as_json: bool) -> bool:
         capacity = cluster.cluster_capacity()
     else:
         capacity = cluster.local_capacity(settings)
-    made = make_plan(job, capacity)
+    made = make_plan(job, capacity, None if settings.remote and not settings.catalog else settings)
     if as_json:
         print_json({"ok": made.ok, **made.data()})
     else:
@@ -101,6 +104,8 @@ def _print(made: Plan) -> None:
             )
         if stage.rehearsal is not None:
             _rehearsal(stage)
+        if stage.forecast is not None:
+            show_forecast(out, stage.name, stage.strategy or "", stage.forecast)
     known = [stage.seconds for stage in made.stages if stage.seconds is not None]
     if known:
         open_end = "" if len(known) == len(made.stages) else " for the stages that can be estimated"
@@ -110,6 +115,19 @@ def _print(made: Plan) -> None:
         plugins.add_row(name, kind, f"{source.distribution} {source.version}")
     out.print()
     out.print(plugins)
+
+
+def show_forecast(out: Console, stage: str, strategy: str, told: Forecast) -> None:
+    """Print what a stage's parallel strategy is expected to bring."""
+    low, high = told.interval
+    out.print(f"{stage}: {strategy}, from {told.source}: {told.reason}")
+    ways = table(strategy, "a gradient takes", "saves", right=("a gradient takes", "saves"))
+    for way in told.ways:
+        interval = f" ({low:.0%} to {high:.0%})" if way.name == told.choice and way.saves else ""
+        ways.add_row(way.name, seconds(way.seconds), f"{way.saves:.0%}{interval}" if way.saves else "")
+    out.print(ways)
+    if told.warning:
+        out.print(f"{stage}: {told.warning}", style="yellow")
 
 
 def _needs(stage: StagePlan) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import options as opt
+
+if TYPE_CHECKING:
+    from ...core.job import Job
+    from ...scheduler.settings import Settings
 
 EXAMPLES = """
     orchestrate submit examples/quickstart.yaml
@@ -68,7 +72,23 @@ def submit(
         raise typer.Exit(run_away(job_id, settings, detach=detach, as_json=as_json, quiet=quiet))
     from ..running import run
 
+    if not (quiet or as_json):
+        _foretell(job, settings)
     code = run(
         lambda: driver.submit(job, text, settings), job.registry, settings, as_json=as_json, quiet=quiet
     )
     raise typer.Exit(code)
+
+
+def _foretell(job: Job, settings: Settings) -> None:
+    """Say what parallel strategies are expected to bring, before anything is spent."""
+    if not any(stage.strategy is not None and stage.strategy.evidence for stage in job.stages):
+        return
+    from ...scheduler.plan import forecasts
+    from ..console import console
+
+    out = console()
+    for stage, told in forecasts(job, settings).items():
+        out.print(f"{stage}: {told.reason} (orchestrate plan shows how)")
+        if told.warning:
+            out.print(f"{stage}: {told.warning}", style="yellow")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 
-from ..parallel import Reply, WorkerGroup
+from ..parallel import Reply, WorkerGroup, answers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,11 +108,16 @@ class _Task:
     ticket: Any = field(compare=False)
     pause: float = field(compare=False)
     begun: float = field(compare=False, default=0.0)
+    needed: float = field(compare=False, default=0.0)
+    answers: Iterator[tuple[Any, bool]] = field(compare=False, default=iter(()))
     cancelled: bool = field(compare=False, default=False)
 
 
 class LocalWorkers(WorkerGroup):
     """A `WorkerGroup` of this process, on a virtual clock: a task is computed when its reply is due.
+
+    A generator function's replies, one for each element of its argument, are spread evenly over the time
+    that its task takes.
 
     Args:
         size: number of workers.
@@ -175,7 +181,10 @@ class LocalWorkers(WorkerGroup):
         else:
             needed = self._seconds * (self._rank[worker] + 1)
         self._had[worker] += 1
-        task.begun, task.due = self._now, self._now + task.pause + needed
+        several = isgeneratorfunction(task.function) and len(task.argument) > 1
+        task.needed = needed / len(task.argument) if several else needed
+        task.begun, task.due = self._now, self._now + task.pause + task.needed
+        task.answers = answers(task.function, task.argument)
         self._running[worker] = task
 
     def receive(self, timeout: float | None = None) -> Reply | None:
@@ -186,10 +195,14 @@ class LocalWorkers(WorkerGroup):
             self._now = self._now if until == math.inf else until
             return None
         self._now = max(self._now, task.due)
+        reply = self._reply(task)
+        if not reply.last:
+            task.due += task.needed
+            return reply
         del self._running[task.worker]
         if waiting := self._waiting.pop(task.worker, None):
             self._begin(waiting)
-        return self._reply(task)
+        return reply
 
     def _reply(self, task: _Task) -> Reply:
         worker, seconds = task.worker, self._now - task.begun
@@ -198,10 +211,10 @@ class LocalWorkers(WorkerGroup):
         if task.cancelled:
             return Reply(worker, None, seconds, "cancelled", task.ticket, "cancelled")
         try:
-            value = task.function(task.argument)
+            value, last = next(task.answers)
         except Exception as error:  # noqa: BLE001 - the master is told, as by any group
             return Reply(worker, None, seconds, f"{type(error).__name__}: {error}", task.ticket, "raised")
-        return Reply(worker, value, seconds, None, task.ticket)
+        return Reply(worker, value, seconds, None, task.ticket, last=last)
 
     def cancel(self, workers: Iterable[int]) -> None:
         """End these workers' tasks now, except those of the deaf."""

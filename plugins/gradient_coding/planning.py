@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import median
 
 from .codes.base import Floats
 from .schemes import Scheme
@@ -15,6 +16,19 @@ from .simulation import Costs
 from .waiting import Wait
 
 log = logging.getLogger(__name__)
+
+SPAN = 16
+"""Rounds by which a change is told."""
+CHANGE = 1.5
+"""Ratio of median durations that is one."""
+
+
+def has_changed(durations: Sequence[float]) -> bool:
+    """Tell whether rounds last otherwise than they did when the scheme was chosen."""
+    if len(durations) < 2 * SPAN:
+        return False
+    ratio = median(durations[-SPAN:]) / max(median(durations[:SPAN]), 1e-9)
+    return not 1 / CHANGE <= ratio <= CHANGE
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,8 @@ class Auto(Planner):
         self._probe, self._every = probe, every
         self._plan, self._reason = self._probes[0], "probe: reply times without a code"
         self._rounds = 0  # with this plan, or since the last decision
+        self._durations: list[float] = []  # of the rounds since the last decision
+        self._settling: int | None = None  # rounds until a change is judged
         self._decoding: list[float] = []
         self._deciding: Future[Decision] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="orchestrate-select")
@@ -103,8 +119,17 @@ class Auto(Planner):
         """Keep a round, and begin to decide when it is time."""
         self._selector.record(loads, seconds, duration)
         self._decoding.append(decode)
+        self._durations.append(duration)
         self._rounds += 1
-        if not self._probes and self._deciding is None and self._rounds >= self._every:
+        if self._probes or self._deciding is not None:
+            return
+        if self._settling is None and has_changed(self._durations):
+            self._settling = SPAN // 2  # half of what is looked at is from before the change
+        elif self._settling:
+            self._settling -= 1
+        if self._settling == 0:
+            self._selector.forget(SPAN)
+        if self._settling == 0 or self._rounds >= self._every:
             self._deciding = self._decide()
             self._rounds = 0
 
@@ -121,6 +146,8 @@ class Auto(Planner):
         return False
 
     def _decide(self) -> Future[Decision]:
+        self._durations.clear()
+        self._settling = None
         recent = sorted(self._decoding[-self._every :])
         self._selector.costs = Costs(decode=recent[len(recent) // 2])
         self._selector.most_delay = self._models - 1

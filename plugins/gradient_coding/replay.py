@@ -13,7 +13,6 @@ from .records import Journal, Round, Use
 from .schemes import GradientCoding, Part, Scheme
 from .schemes.coding import Approximation
 from .selection import Selector, create
-from .stragglers.models import Pattern
 from .stragglers.profile import Profile
 
 
@@ -61,9 +60,9 @@ def _round(scheme: Scheme, place: list[int], parts: dict[tuple[int, int, int], P
     for job in record.dropped:
         scheme.discard(job)
     position_of = {worker: position for position, worker in enumerate(place)}
-    for worker, job, slot in record.banked:
+    for worker, job, slot in (*record.early, *record.banked):
         if not scheme.bank(position_of[worker], parts[worker, job, slot]):
-            return f"the late reply of worker {worker} for job {job} is of no use"
+            return f"the early or late part of worker {worker} for job {job} is of no use"
     replied: Mask = ~assignment.working | [record.arrivals[worker] is not None for worker in place]
     if not (scheme.feasible(replied) or scheme.approximates(replied)):
         return "the round may not close with these replies"
@@ -79,15 +78,6 @@ def _round(scheme: Scheme, place: list[int], parts: dict[tuple[int, int, int], P
         if (len(decoding.terms), decoding.residual) != (one.terms, one.residual):
             return f"job {one.job} decodes from {len(decoding.terms)} vectors, recorded are {one.terms}"
     return ""
-
-
-def pattern(journal: Journal) -> Pattern:
-    """Who straggled, boolean (rounds, workers)."""
-    rounds = journal.rounds
-    masks = np.zeros((len(rounds), len(rounds[0].arrivals) if rounds else 0), dtype=bool)
-    for row, record in zip(masks, rounds, strict=True):
-        row[record.stragglers] = True
-    return masks
 
 
 def profile(journal: Journal, slope: float | None = None) -> Profile:

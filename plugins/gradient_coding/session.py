@@ -6,6 +6,7 @@ knows of workers only what `WorkerGroup` offers.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,14 +21,18 @@ from ...core import Learner, LostError, Reply, TrialError, WorkerGroup
 from ...core.training.replica import Publisher, Replica
 from .picture import draw
 from .planning import Planner
+from .quarantine import Finding, Quarantine
 from .records import Decoded, Journal, Round
 from .schemes import Assignment, Decoding, Part, cut
 from .vectors import Layout, Vector, combine
 from .waiting import Rounds
 from .worker import Sent, Work, compute
 
+JOURNAL = "rounds.jsonl"
 LOOK = 1.0  # seconds between looks at workers that stay silent
 DEATHS = 5  # of one worker in a row, after which it isn't the worker that is ill
+
+log = logging.getLogger(__name__)
 
 Pause = Callable[[int, int, float], float]
 """Seconds that a worker idles before a round's work, by round, worker and load: injected delays."""
@@ -48,6 +53,8 @@ class Setting:
     """Whether BatchNorm may train, on chunks."""
     replace_after: float = 60.0
     """Seconds of silence after which a worker is replaced."""
+    slow: tuple[float, int] = (0.0, 1)
+    """Speed relative to the fastest worker's below which one is replaced too, and of how many tasks."""
     pause: Pause = no_pause
     seed: int = 0
     """Of the workers' places in the code."""
@@ -90,9 +97,10 @@ class Session:
         self.journal = Journal()
         self._planner = planner
         self._publisher = Publisher(group)
-        self._place = arrange(group.nodes, self.setting.seed)  # by code position: the worker
-        self.positions: list[int] = np.argsort(self._place).tolist()
-        """By worker: its code position."""
+        self._quarantine = Quarantine(group.size, *self.setting.slow)
+        self._apart = False  # chronic stragglers are to get other places
+        self._begun: list[float | None] = [None] * group.size  # by worker: when what it does was sent
+        self._found: list[Finding] = []
         self._asked: deque[_Job] = deque()
         self._publishing = 0.0  # seconds of the master's
         self._jobs: dict[int, _Job] = {}
@@ -100,12 +108,16 @@ class Session:
         self._dropped: list[int] = []
         self._proven: set[int] = set()
         self._deaths = [0] * group.size
-        self._heard = [group.now()] * group.size
         self._slowest = 0.0  # seconds that a whole reply took at most
         self._base = 0  # rounds of the schemes before this one
-        self._use()
+        self._use()  # waits for the workers to start
+        self._heard = [group.now()] * group.size
 
     def _use(self) -> None:
+        self._place = arrange(self.group.nodes, self.setting.seed, self._quarantine.chronic)  # by position
+        self.positions: list[int] = np.argsort(self._place).tolist()
+        """By worker: its code position."""
+        self._apart = False
         chosen = self._planner.choose(max(1, self.models))
         self.scheme = chosen.scheme
         self._clock = Rounds(chosen.scheme, chosen.wait)
@@ -143,11 +155,17 @@ class Session:
         """Figures of the rounds so far."""
         return {f"workers/{name}": value for name, value in self.journal.summary().items()}
 
+    def keep(self, folders: Sequence[Path]) -> None:
+        """Write the journal to a file in each folder, round by round."""
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        self.journal.keep([folder / JOURNAL for folder in folders])
+
     def artifacts(self, folder: Path) -> dict[str, Path]:
         """The journal of rounds, and its picture."""
         if not self.journal.rounds:
             return {}
-        journal, picture = folder / "rounds.jsonl", folder / "rounds.svg"
+        journal, picture = folder / JOURNAL, folder / "rounds.svg"
         self.journal.write(journal)
         draw(self.journal, picture)
         return {"rounds": journal, "rounds-picture": picture}
@@ -166,7 +184,7 @@ class Session:
         Raises:
             LostError: a worker dies again and again.
         """
-        change = self._planner.due or self.scheme.delay >= max(1, self.models)
+        change = self._planner.due or self._apart or self.scheme.delay >= max(1, self.models)
         if change and not self._jobs:
             self._base += self.scheme.round
             self._use()
@@ -225,6 +243,8 @@ class Session:
         worker = self._place[position]
         pause = self.setting.pause(self._base + assignment.round, worker, float(assignment.loads[position]))
         ticket = (self._base, assignment.round)
+        if self._begun[worker] is None:
+            self._begun[worker] = self.group.now()
         self.group.send(worker, compute, works, ticket=ticket, pause=pause)
 
     def _send_again(self, worker: int, works: dict[int, list[Work]], assignment: Assignment) -> None:
@@ -244,6 +264,10 @@ class Session:
         worker, position = reply.worker, self.positions[reply.worker]
         self._heard[worker] = now
         current = reply.ticket == (self._base, assignment.round)
+        if reply.last and (begun := self._begun[worker]) is not None:
+            self._begun[worker] = now if position in works and not current else None  # what waited begins
+            if reply.cause != "died" and (found := self._quarantine.record(worker, now - begun)):
+                self._found.append(found)
         if reply.cause == "died":
             self._replace(worker, record, reply.error or "")
             self._send_again(worker, works, assignment)
@@ -251,27 +275,32 @@ class Session:
             raise LostError(f"a worker can't run its part: {reply.error}")
         elif reply.cause is None and reply.ticket[0] == self._base:
             self._deaths[worker] = 0
-            whole = [self._keep(position, sent, record, late=not current) for sent in reply.value]
-            if current and all(whole):
+            whole = current and reply.last
+            if reply.value is not None:
+                self._keep(
+                    position, reply.value, None if whole else record.early if current else record.banked
+                )
+                record.bytes += reply.value.nbytes
+            if whole:
                 record.arrivals[worker] = now - record.start
                 self._clock.observe(position, now)
 
-    def _keep(self, position: int, sent: Sent, record: Round, *, late: bool) -> bool:
-        """Keep a part's vector; tells whether there was one. A part that comes twice is one part."""
+    def _keep(self, position: int, sent: Sent, note: list[tuple[int, int, int]] | None) -> None:
+        """Keep a part's vector. One that isn't the end of a whole reply is filed by itself, and noted if
+        it is of use. A part that comes twice is one part.
+        """
         job = self._jobs.get(sent.job)
         if job is None:
-            return True
+            return
         if sent.vector is None:
             self._failed.append(
                 (job.model, TrialError(f"computing a part of the gradient failed: {sent.error}"))
             )
             self._drop(sent.job)
-            return True
-        record.bytes += sent.vector.nbytes
+            return
         job.vectors[position, sent.slot] = sent.vector
-        if late and self.scheme.bank(position, job.parts[position, sent.slot]):
-            record.banked.append((self._place[position], sent.job, sent.slot))
-        return True
+        if note is not None and self.scheme.bank(position, job.parts[position, sent.slot]):
+            note.append((self._place[position], sent.job, sent.slot))
 
     # Workers that are gone ------------------------------------------------------------------------
 
@@ -279,9 +308,22 @@ class Session:
         self._deaths[worker] += 1
         if self._deaths[worker] > DEATHS:
             raise LostError(f"worker {worker} died {DEATHS} times in a row: {why}")
+        self._renew(worker, record)
+
+    def _renew(self, worker: int, record: Round) -> None:
         record.replaced.append(worker)
         self._heard[worker] = self.group.now()
+        self._begun[worker] = None
         self.group.replace(worker)
+
+    def _replace_chronic(self, record: Round) -> None:
+        """Replace workers that are slow all the time; those that stay so get places apart."""
+        for found in self._found:
+            log.warning("gradient coding: %s; its process is replaced", found)
+            self._renew(found.worker, record)
+            record.chronic.append(found.worker)
+            self._apart = self._apart or found.before > 0
+        self._found.clear()
 
     def _replace_silent(self, record: Round, now: float) -> list[int]:
         """Replace workers that were silent for longer than others need, and then some."""
@@ -310,6 +352,7 @@ class Session:
         done += [self._decode(number, record) for number in ended.decodable if number in self._jobs]
         record.master += time.perf_counter() - begun
         self._tell_planner(assignment, record)
+        self._replace_chronic(record)
         record.dropped, self._dropped = self._dropped, []
         self.journal.add(record)
         return done
@@ -336,8 +379,9 @@ class Session:
         return job.model, loss
 
 
-def arrange(nodes: Sequence[str], seed: int) -> list[int]:
-    """Give the worker of each code position: neighbours on different nodes, in an order of `seed`.
+def arrange(nodes: Sequence[str], seed: int, chronic: Sequence[int] = ()) -> list[int]:
+    """Give the worker of each code position: neighbours on different nodes, in an order of `seed`, and
+    chronic stragglers as far apart as can be.
 
     A slow node is then no run of neighbours, which would take all members of one group.
     """
@@ -347,7 +391,11 @@ def arrange(nodes: Sequence[str], seed: int) -> list[int]:
         for node in dict.fromkeys(nodes)
     ]
     rows.sort(key=len, reverse=True)
-    return [row[rank] for rank in range(len(rows[0])) for row in rows if rank < len(row)]
+    place = [row[rank] for rank in range(len(rows[0])) for row in rows if rank < len(row)]
+    others = [worker for worker in place if worker not in chronic]
+    for rank, worker in enumerate(sorted(chronic)):
+        others.insert(rank * len(place) // len(chronic), worker)
+    return others
 
 
 def check_batch_norm(learner: Learner) -> None:

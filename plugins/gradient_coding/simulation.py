@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,12 +74,12 @@ def simulate(
         assignment = scheme.assign(index < jobs)
         working = assignment.working
         if working.any():
-            duration, late, cause, replied = end_of_round(
-                scheme, working, profile.at(index, assignment.loads), wait
-            )
+            times = [profile.at(index, share * assignment.loads) for share in scheme.milestones]
+            duration, late, cause, replied = end_of_round(scheme, working, np.stack(times, axis=1), wait)
         else:
             duration, late, cause, replied = 0.0, 0.0, Cause.COMPLETE, ~working
-        messages = int(np.count_nonzero(replied & working)) * min(scheme.messages, index + 1)
+        each = scheme.messages if scheme.delay == 0 else min(scheme.messages, index + 1)
+        messages = int(np.count_nonzero(replied & working)) * each
         closed = scheme.close(replied)
         duration += costs.vector * messages + costs.decode * len(closed.decodable)
         clock += duration
@@ -96,21 +96,40 @@ def simulate(
 def end_of_round(
     scheme: Scheme, working: Mask, times: Floats, wait: Wait
 ) -> tuple[float, float, Cause, Mask]:
-    """When the open round ends, given all reply times (n,): its duration, the part of it after the
-    window, the cause, and who has replied by then.
+    """When the open round ends, given when each worker reaches each of the scheme's milestones, (n, k):
+    its duration, the part of it after the window, the cause, and who has replied by then.
 
     What `waiting.Rounds` finds reply by reply is found here by bisection: a round that fits still fits
     with one reply more.
     """
+    steps, times = times, times[:, -1]
+    parted = steps.shape[1] > 1
+
+    def fits(time: float) -> bool:
+        if parted:
+            return scheme.covers(~working[:, None] | (steps <= time))
+        return wait.fits(scheme, ~working | (times <= time))
+
+    duration, late, cause = _end(scheme, working, steps, wait, fits)
+    if parted:
+        scheme.take(steps <= duration)
+    return duration, late, cause, ~working | (times <= duration)
+
+
+def _end(
+    scheme: Scheme, working: Mask, steps: Floats, wait: Wait, fits: Callable[[float], bool]
+) -> tuple[float, float, Cause]:
+    times = steps[:, -1]
     arrivals = np.sort(times[working])
     reference = wait.reference(arrivals, len(arrivals)) or 0.0
     end = (1 + wait.mu) * reference
     if arrivals[-1] <= end:
-        return float(arrivals[-1]), 0.0, Cause.COMPLETE, np.ones(scheme.n, dtype=bool)
-    if wait.fits(scheme, ~working | (times <= end)):
-        return end, 0.0, Cause.WINDOW, ~working | (times <= end)
+        return float(arrivals[-1]), 0.0, Cause.COMPLETE
+    if fits(end):
+        return end, 0.0, Cause.WINDOW
     patience = max(end, (1 + wait.patience) * reference)
-    late = np.unique(arrivals[arrivals > end])
+    late = np.unique(steps[working])
+    late = late[late > end]
     if patience < late[-1]:
         late = np.unique(np.append(late, patience))
 
@@ -118,8 +137,7 @@ def end_of_round(
         return time >= patience and scheme.approximates(~working | (times <= time))
 
     def closes(time: float) -> bool:
-        fits = wait.rule is not Rule.EVERYONE and wait.fits(scheme, ~working | (times <= time))
-        return fits or gives_up(time)
+        return (wait.rule is not Rule.EVERYONE and fits(time)) or gives_up(time)
 
     low, high = 0, len(late) - 1  # with late[high] everybody is in, which always fits
     while low < high:
@@ -129,8 +147,7 @@ def end_of_round(
         else:
             low = middle + 1
     duration = float(late[high])
-    replied = ~working | (times <= duration)
     cause = Cause.WAITED if duration > end else Cause.WINDOW
-    if not scheme.feasible(replied):
+    if not scheme.covers(~working[:, None] | (steps <= duration)):
         cause = Cause.GAVE_UP
-    return duration, duration - end, cause, replied
+    return duration, duration - end, cause

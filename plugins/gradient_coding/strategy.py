@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from ...core import CodedStrategy, Learner, PluginOptions, SpecError, WorkerGroup
+from ...core import CodedStrategy, Forecast, Learner, PluginOptions, SpecError, WorkerGroup
 from .codes import Code, CyclicMDS, RandomCyclic
 from .injection import Injected, InjectOptions
 from .planning import Auto, Fixed, Planner
 from .schemes import GradientCoding, Scheme
 from .schemes.coding import Approximation
-from .selection import create
+from .selection import Plan, create
 from .waiting import Rule, Wait
 
 if TYPE_CHECKING:
@@ -35,17 +37,32 @@ class ApproximateOptions(PluginOptions):
     budget: PositiveInt = Field(default=10, description="Most inexact gradients of a launch.")
 
 
+class QuarantineOptions(PluginOptions):
+    """When a worker is no straggler by chance any more."""
+
+    score: float = Field(
+        default=0.2, gt=0, lt=1, description="Speed relative to the fastest worker's that is too low."
+    )
+    tasks: PositiveInt = Field(default=10, description="Tasks of each worker that are judged.")
+
+
 class GradientCodingOptions(PluginOptions):
     """Options of `gradient-coding`."""
 
-    scheme: Literal["auto", "uncoded", "gc-frc", "gc", "sr-sgc", "m-sgc"] = Field(
+    scheme: Literal["auto", "uncoded", "gc-frc", "gc", "gc-partial", "sr-sgc", "m-sgc"] = Field(
         default="gc-frc",
         description="Coding scheme; `auto` measures and chooses. `sr-sgc` and `m-sgc` train several "
         "candidates at once (`batch`).",
     )
     stragglers: NonNegativeInt = Field(
         default=1,
-        description="Stragglers a round that `gc-frc` and `gc` bear, s; a sample is computed s + 1 times.",
+        description="Stragglers a round that `gc-frc`, `gc` and `gc-partial` bear, s; a sample is computed "
+        "s + 1 times.",
+    )
+    partitions: PositiveInt | None = Field(
+        default=None,
+        description="p of `gc-partial`: partitions of a worker, of which all but s + 1 are its own; default: "
+        "s + 3.",
     )
     burst: PositiveInt = Field(default=1, description="B of `sr-sgc` and `m-sgc`: rounds a worker is slow.")
     window: PositiveInt = Field(
@@ -83,6 +100,11 @@ class GradientCodingOptions(PluginOptions):
     replace_after: PositiveFloat = Field(
         default=60.0, description="Seconds of silence after which a worker's process is replaced."
     )
+    quarantine: QuarantineOptions | None = Field(
+        default=QuarantineOptions(),
+        description="When a worker that is slow all the time gets a fresh process, and places apart from "
+        "others like it; null: never.",
+    )
     inject: InjectOptions | None = Field(
         default=None, description="Delays to inject, for demonstrations and measurements."
     )
@@ -99,6 +121,7 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
 
     name: ClassVar[str] = "gradient-coding"
     summary: ClassVar[str] = "exact gradients from redundant workers, without waiting for stragglers"
+    evidence: ClassVar[str | None] = "rounds"
 
     def __init__(self, options: GradientCodingOptions | None = None) -> None:
         super().__init__(options)
@@ -128,6 +151,22 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
         except ValueError as error:
             raise SpecError(f"no {self.options.scheme} for {workers} workers: {error}") from error
 
+    def forecast(self, workers: int, models: int, earlier: Sequence[Path]) -> Forecast | None:
+        """Replay the reply times of the newest earlier run, or the injected delays, under every scheme."""
+        from . import preflight
+
+        options = self.options
+        known = preflight.measured(earlier, workers, models - 1)
+        if known is None and options.inject is not None:
+            injected = Injected(workers, options.inject)
+            known = preflight.made_up(injected, workers, options.inject.slope)
+        if known is None:
+            return None
+        asked = None
+        if options.scheme != "auto":
+            asked = Plan(options.scheme, self._parameters(options.scheme), self._wait())
+        return preflight.forecast(known, models, asked, lambda plan: f"{plan}, as asked")
+
     def gradient(self, learner: Learner, samples: Tensor, group: WorkerGroup) -> float:
         """Leave the mean gradient over `samples` in `.grad`; returns the mean loss.
 
@@ -154,16 +193,14 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             piece=options.piece,
             statistics=options.batch_norm == "per-chunk",
             replace_after=options.replace_after,
+            slow=(options.quarantine.score, options.quarantine.tasks) if options.quarantine else (0.0, 1),
             pause=Injected(group.size, options.inject) if options.inject else no_pause,
         )
         planner: Planner
         if options.scheme == "auto":
             planner = Auto(group.size, models, options.probe, options.reselect)
         else:
-            mu = options.mu if options.mu is not None else float(self.models > 1)
-            patience = options.approximate.patience if options.approximate else inf
-            wait = Wait(options.wait, mu, options.quantile, patience)
-            planner = Fixed(lambda number: self.scheme(group.size, number), wait)
+            planner = Fixed(lambda number: self.scheme(group.size, number), self._wait())
         return Session(group, planner, models, setting)
 
     def scheme(self, n: int, models: int) -> Scheme:
@@ -178,14 +215,22 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
         options = self.options
         if options.scheme in ("gc", "gc-frc"):
             return GradientCoding(n, options.stragglers, self._code(n), self._approximation())
-        name = options.scheme if models >= self.models else "gc-frc"
-        given = {
-            "s": options.stragglers,
-            "B": options.burst,
-            "W": options.window,
-            "lambda": options.distinct,
-        }
-        return create("gc-frc" if name == "auto" else name, n, given)
+        name = options.scheme if models >= self.models and options.scheme != "auto" else "gc-frc"
+        return create(name, n, self._parameters(name))
+
+    def _parameters(self, scheme: str) -> dict[str, int]:
+        options = self.options
+        if scheme in ("sr-sgc", "m-sgc"):
+            return {"B": options.burst, "W": options.window, "lambda": options.distinct}
+        if scheme == "gc-partial":
+            return {"s": options.stragglers, "p": options.partitions or options.stragglers + 3}
+        return {} if scheme == "uncoded" else {"s": options.stragglers}
+
+    def _wait(self) -> Wait:
+        options = self.options
+        mu = options.mu if options.mu is not None else float(self.models > 1)
+        patience = options.approximate.patience if options.approximate else inf
+        return Wait(options.wait, mu, options.quantile, patience)
 
     def _code(self, n: int) -> Code | None:
         if self.options.scheme != "gc":

@@ -7,7 +7,7 @@ worker computes a part, and however often, sends the same vector.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,22 @@ class Sent:
     vector: Vector | None = None
     error: str | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the vector on the wire, in bytes."""
+        return 0 if self.vector is None else self.vector.nbytes
 
-def compute(works: Sequence[Work]) -> list[Sent]:
-    """Compute parts. One that fails leaves the others alone: they may be other networks'.
+
+def compute(works: Sequence[Work]) -> Generator[Sent, None, Sent | None]:
+    """Compute parts, and give each as soon as it is there. One that fails leaves the others alone: they
+    may be other networks'.
 
     Raises:
         Cancelled: the master no longer waits for them.
     """
-    return [_sent(work) for work in works]
+    for work in works[:-1]:
+        yield _sent(work)
+    return _sent(works[-1]) if works else None
 
 
 def _sent(work: Work) -> Sent:

@@ -80,19 +80,24 @@ def _find(run: str, trial: int | None) -> Path:
     root = Path(os.environ.get("ORCHESTRATE_ARTIFACTS", home / "artifacts")) / run
     number = "*" if trial is None else f"{trial:06d}"
     found = sorted(root.glob(f"*/{number}/artifacts/rounds/{NAME}"))
+    if not found:  # a trial that still runs, or was killed: its last attempt
+        found = sorted(root.glob(f"*/{number}/rounds-*/{NAME}"), key=_attempt, reverse=True)
     if not found:
         raise SpecError(
-            f"no {NAME} under {root}: name a job that trained with gradient-coding, with its files on "
-            f"this machine (`orchestrate list`), or give the file {NAME} of a trial"
+            f"no {NAME} under {root}: name a job that trains or trained with gradient-coding, with its "
+            f"files on this machine (`orchestrate list`), or give the file {NAME} of a trial"
         )
     return found[0]
 
 
+def _attempt(path: Path) -> int:
+    return int(path.parent.name.rpartition("-")[2])
+
+
 def _data(journal: Journal, path: Path, rounds: int, differences: dict[int, str]) -> dict[str, Any]:
-    from ..replay import pattern
     from ..stragglers.statistics import describe
 
-    told = describe(pattern(journal))
+    told = describe(journal.pattern)
     chain = told.chain
     return {
         "journal": str(path),

@@ -71,7 +71,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Only this scheme: backup, gc, gc-frc, sr-sgc or m-sgc. May be repeated.",
+            help="Only this scheme: backup, gc, gc-frc, gc-partial, sr-sgc or m-sgc. May be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Assignment, Closed, Decoding, Part, Scheme, Term, cut
 from .coding import Approximation, GradientCoding
 from .multiplexed import Multiplexed
+from .partial import PartialCoding
 from .plain import BackupWorkers, Uncoded
 from .selective import SelectiveRepetition
 
@@ -17,6 +18,7 @@ __all__ = [
     "GradientCoding",
     "Multiplexed",
     "Part",
+    "PartialCoding",
     "Scheme",
     "SelectiveRepetition",
     "Term",

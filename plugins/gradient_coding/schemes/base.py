@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..codes.base import Floats, Mask
 
@@ -29,8 +30,9 @@ from ..codes.base import Floats, Mask
 class Part:
     """A mini-task: one linear combination of a job's chunk gradients, with the job's own weights.
 
-    `slot` numbers the rounds of a job from 0: the part is worked on in round job + slot. Worker, job
-    and slot together identify a reply, whoever computes it and however often.
+    `slot` numbers the rounds of a job from 0: the part is worked on in round job + slot (in a scheme
+    without delay, the parts of the one round). Worker, job and slot together identify a reply, whoever
+    computes it and however often.
     """
 
     job: int
@@ -104,6 +106,9 @@ class Scheme(ABC):
     coverage: float = 1.0
     """The least part of a job's samples that a gradient is made of."""
 
+    milestones: Floats = np.ones(1)
+    """The shares of a worker's load after which it has sent something that counts by itself, (k,)."""
+
     fractions: Floats
     delay: int
     load: float
@@ -151,6 +156,13 @@ class Scheme(ABC):
         """Tell whether each pending job decodes in time if the round closes with these replies (n,)
         and no later round has a straggler. True once everybody has replied.
         """
+
+    def covers(self, done: NDArray[np.bool_]) -> bool:
+        """`feasible`, of what each worker has sent: (n, k), true where it has reached a milestone."""
+        return self.feasible(done[:, -1])
+
+    def take(self, done: NDArray[np.bool_]) -> None:  # noqa: B027 - few schemes have more than one
+        """File what workers have sent before the last milestone, (n, k)."""
 
     def approximates(self, replied: Mask) -> bool:
         """Tell whether the round may close with these replies (n,) although they don't decode exactly.

@@ -9,15 +9,26 @@ from typing import Any
 
 from ..codes import RandomCyclic
 from ..codes.counting import Counting
-from ..schemes import BackupWorkers, GradientCoding, Multiplexed, Scheme, SelectiveRepetition, Uncoded
+from ..schemes import (
+    BackupWorkers,
+    GradientCoding,
+    Multiplexed,
+    PartialCoding,
+    Scheme,
+    SelectiveRepetition,
+    Uncoded,
+)
 from ..waiting import Rule, Wait
 
-SCHEMES = ("uncoded", "backup", "gc", "gc-frc", "sr-sgc", "m-sgc")
+SCHEMES = ("uncoded", "backup", "gc", "gc-frc", "gc-partial", "sr-sgc", "m-sgc")
 CODED = ("gc-frc", "sr-sgc", "m-sgc")
 """What is chosen from by default: exact, with coefficients of 0 and 1."""
 
 WINDOWS = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Values of mu that are tried."""
+
+PARTITIONS = (1, 2, 4)
+"""Uncoded partitions of a worker that are tried for `gc-partial`, p - s - 1."""
 
 MOST_LOAD = 0.5
 """No scheme is tried that has a worker compute more of a job than this."""
@@ -47,7 +58,7 @@ class Plan:
 def create(
     scheme: str, n: int, parameters: Mapping[str, int], *, seed: int = 0, simulated: bool = False
 ) -> Scheme:
-    """Make a scheme by name: one of `SCHEMES`, with the parameters s; spares; or B, W and lambda.
+    """Make a scheme by name: one of `SCHEMES`, with the parameters s; s and p; spares; or B, W and lambda.
 
     `seed` makes the coefficients of `gc`, the only one here with a cyclic code.
 
@@ -64,6 +75,8 @@ def create(
         return GradientCoding(n, given["s"], code)
     if scheme == "gc-frc":
         return GradientCoding(n, given["s"])
+    if scheme == "gc-partial":
+        return PartialCoding(n, given["s"], given["p"])
     if scheme == "sr-sgc":
         return SelectiveRepetition(n, given["B"], given["W"], given["lambda"])
     if scheme == "m-sgc":
@@ -89,6 +102,9 @@ def families(
             yield [Plan(scheme, {"spares": spares}, wait) for spares in _ladder(n)]
         elif scheme in ("gc", "gc-frc"):
             yield [Plan(scheme, {"s": s}, wait) for s in _ladder(n)]
+        elif scheme == "gc-partial":
+            for more in PARTITIONS:
+                yield [Plan(scheme, {"s": s, "p": s + 1 + more}, wait) for s in _ladder(n)]
         else:
             for B, W in _windows(scheme, most_delay):
                 shape = {"B": B, "W": W}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,13 @@ class Selector:
         self.costs = costs or Costs()
         self._rounds: deque[tuple[Floats, Floats, Mask]] = deque(maxlen=window)
 
+    def forget(self, keep: int) -> None:
+        """Drop all but the last `keep` rounds, since times are others now. The slope stays known."""
+        if self._rounds and self.slope is None:
+            self.slope = _fitted(list(self._rounds))
+        while len(self._rounds) > keep:
+            self._rounds.popleft()
+
     @property
     def rounds(self) -> int:
         """Rounds that it knows."""
@@ -92,10 +100,11 @@ class Selector:
         """
         if not self._rounds:
             raise ValueError("no round has been recorded")
-        loads: Floats = np.array([kept[0] for kept in self._rounds])
-        seconds: Floats = np.array([kept[1] for kept in self._rounds])
-        missing: NDArray[np.bool_] = np.array([kept[2] for kept in self._rounds])
-        slope = self.slope if self.slope is not None else fit_slope(loads, np.where(missing, np.inf, seconds))
+        kept = list(self._rounds)  # rounds go on while this is read in a thread
+        loads: Floats = np.array([loads for loads, _, _ in kept])
+        seconds: Floats = np.array([seconds for _, seconds, _ in kept])
+        missing: NDArray[np.bool_] = np.array([missing for _, _, missing in kept])
+        slope = self.slope if self.slope is not None else _fitted(kept)
         medians = np.median(seconds, axis=1, keepdims=True)
         relative = seconds / medians
         known = np.sort(relative[~missing])
@@ -142,3 +151,8 @@ class Selector:
         the most it can be, so coding is never favoured by what isn't known.
         """
         return float(np.median(seconds) / np.median(loads))
+
+
+def _fitted(rounds: Sequence[tuple[Floats, Floats, Mask]]) -> float | None:
+    seconds = [np.where(missing, np.inf, seconds) for _, seconds, missing in rounds]
+    return fit_slope(np.array([loads for loads, _, _ in rounds]), np.array(seconds))

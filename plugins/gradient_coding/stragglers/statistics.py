@@ -76,13 +76,13 @@ class Scores:
     individual: Floats
 
 
-def scores(seconds: Floats, recent: int = 20) -> Scores:
+def scores(seconds: Floats, recent: int = 20, quantile: float = 0.5) -> Scores:
     """Score workers by their reply times (rounds, n); NaN where a reply didn't come in.
 
-    By medians over the last `recent` rounds, where a missing reply has speed 0; a worker's best is its
-    fastest tenth of all rounds.
+    By a quantile of the speeds of the last `recent` rounds, where a missing reply has speed 0; a worker's
+    best is its fastest tenth of all rounds.
     """
     speeds = np.where(np.isnan(seconds), 0.0, 1 / seconds)
-    now = np.median(speeds[-recent:], axis=0)
+    now = np.quantile(speeds[-recent:], quantile, axis=0)
     best = np.quantile(speeds, 0.9, axis=0, method="inverted_cdf")
     return Scores(now / max(now.max(), TINY), np.minimum(now / np.maximum(best, TINY), 1.0))

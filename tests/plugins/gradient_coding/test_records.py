@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from orchestrate.core.testing import LocalWorkers
 from orchestrate.plugins.gradient_coding.commands import app
 from orchestrate.plugins.gradient_coding.commands.replay import _find
 from orchestrate.plugins.gradient_coding.records import Journal, Round
-from orchestrate.plugins.gradient_coding.replay import pattern, profile, replay
+from orchestrate.plugins.gradient_coding.replay import profile, replay
 from orchestrate.plugins.gradient_coding.session import Session
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
 from tests.plugins.gradient_coding.test_session import adversary
@@ -48,7 +51,7 @@ def test_a_journal_replays_to_the_same_decodings(
     assert files["rounds-picture"].read_text(encoding="utf-8").count("<svg") == 1
     told = made.metrics()
     assert told["workers/rounds"] == len(journal.rounds)
-    assert told["workers/straggler_share"] == pytest.approx(pattern(journal).mean())
+    assert told["workers/straggler_share"] == pytest.approx(journal.pattern.mean())
     times = profile(journal, slope=1.0)
     assert times.n == 6
     assert np.isfinite(times.seconds).all()
@@ -93,3 +96,73 @@ def test_another_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "other").write_text('{"a": 1}\n', encoding="utf-8")
     with pytest.raises(ArtifactError, match="no journal"):
         Journal.read(tmp_path / "other")
+
+
+def test_rounds_are_written_down_as_they_happen(tmp_path: Path) -> None:
+    strategy = GradientCodingStrategy(GradientCodingOptions(scheme="m-sgc", distinct=2))
+    made = strategy.open(LocalWorkers(4), 2)
+    made.keep([tmp_path / "one", tmp_path / "other"])
+    together(made, [0, 1], [5, 4])
+    for folder in ("one", "other"):
+        journal = Journal.read(tmp_path / folder / "rounds.jsonl")
+        assert journal.entries == made.journal.entries
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.plugins.gradient_coding.test_records import SCHEMES, GradientCodingOptions, GradientCodingStrategy
+from tests.plugins.gradient_coding.test_records import LocalWorkers, adversary, together
+
+strategy = GradientCodingStrategy(GradientCodingOptions(**SCHEMES[0][0]))
+session = strategy.open(LocalWorkers(6, seconds=adversary(6, 1, 5)), 4)
+session.keep([Path(sys.argv[1])])
+advance = session.advance
+
+def until() -> object:
+    if len(session.journal.rounds) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return advance()
+
+session.advance = until
+together(session, range(4), [12] * 4)
+"""
+
+
+def test_the_rounds_of_a_killed_process_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".orchestrate/artifacts/job-1/search/000002"
+    command = [sys.executable, "-c", KILLED, str(folder / "rounds-10")]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], check=False)
+    assert done.returncode == -signal.SIGKILL
+    made = session(*SCHEMES[1])
+    made.keep([folder / "rounds-9"])  # an earlier attempt
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["replay", "job-1", "--json"])
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.output)
+    assert told["journal"].endswith("rounds-10/rounds.jsonl")
+    assert (told["rounds"], told["identical"]) == (9, True)
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    made = session(*SCHEMES[1])
+    path = tmp_path / "rounds.jsonl"
+    made.journal.write(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert Journal.read(path).rounds == made.journal.rounds[:-1]
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="holds no round"):
+        Journal.read(path)
+
+
+def test_a_full_disk_ends_the_record_and_not_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    strategy = GradientCodingStrategy(GradientCodingOptions())
+    made = strategy.open(LocalWorkers(4), 1)
+    made.keep([tmp_path / "folder"])
+    (tmp_path / "folder" / "rounds.jsonl").unlink()
+    (tmp_path / "folder" / "rounds.jsonl").mkdir()
+    together(made, [0], [3])
+    assert len(made.journal.rounds) == 3
+    assert "no longer written down" in caplog.text

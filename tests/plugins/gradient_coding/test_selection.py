@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from orchestrate.plugins.gradient_coding.planning import Auto, has_changed
 from orchestrate.plugins.gradient_coding.schemes import GradientCoding, Multiplexed
 from orchestrate.plugins.gradient_coding.selection import (
     Plan,
@@ -154,3 +155,35 @@ def test_without_different_loads_coding_is_not_favoured() -> None:
     assert selector.profile().slope > 10
     assert not selector.decide(Plan("uncoded")).switch
     assert selector.decide(probes(24)[0]).plan == Plan("uncoded")
+
+
+def test_a_change_of_times_is_told() -> None:
+    assert not has_changed([1.0] * 40)
+    assert not has_changed([1.0] * 16 + [2.0] * 15)
+    assert has_changed([1.0] * 16 + [2.0] * 16)
+    assert has_changed([2.0] * 16 + [1.0] * 16)
+
+
+def test_auto_decides_anew_when_times_change() -> None:
+    planner = Auto(6, 1, probe=8, every=1000)
+    rng = np.random.default_rng(0)
+
+    def rounds(count: int, late: float) -> list[str]:
+        """Run rounds of the chosen scheme that wait for everyone; give the schemes that were switched to."""
+        taken: list[str] = []
+        for _ in range(count):
+            if planner.due:
+                scheme = planner.choose(1).scheme
+                taken.append(scheme.name)
+            loads = np.full(6, planner._plan.make(6).load)
+            seconds = 1.0 + 6 * loads + 0.01 * rng.random(6)
+            seconds[rng.integers(6)] += late
+            planner.record(loads, seconds, float(seconds.max()), 0.0)
+            if planner._deciding is not None:
+                planner._deciding.result()
+        return taken
+
+    planner.choose(1)
+    assert rounds(40, 0.0)[-1] == "uncoded"  # nobody straggles, and computing takes long
+    assert rounds(40, 0.0) == []
+    assert rounds(40, 9.0) == ["gc-frc"]

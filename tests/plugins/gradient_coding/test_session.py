@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrate.core import LostError, SpecError, TrialError
+from orchestrate.core import LostError, SpecError, TrialError, local_gradient
 from orchestrate.core.testing import LocalWorkers, check_parallel_strategy
 from orchestrate.plugins.gradient_coding.injection import Injected, InjectOptions
+from orchestrate.plugins.gradient_coding.replay import replay
 from orchestrate.plugins.gradient_coding.session import arrange
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
 from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train, weights
@@ -245,3 +246,90 @@ def test_delays_are_injected_alike_for_every_scheme() -> None:
     heavy = [again(number, worker, 0.5) for number in range(1, 50) for worker in range(4)]
     assert set(light) == {1.5, 3.5}
     assert np.allclose(np.subtract(heavy, light), 1.0)
+
+
+def late(worker: int, number: int) -> float:
+    return 40.0 if worker in (0, 1) and number % 5 == 2 else 1.0 + 0.01 * worker
+
+
+def test_a_gradient_may_be_inexact_where_the_job_allows_it_and_no_more_often() -> None:
+    """Both workers of a group are late in every fifth round: the other group's gradient, scaled up."""
+    allowed = {"patience": 3.0, "deviation": 1.0, "budget": 2}
+    chosen = strategy(stragglers=1, approximate=allowed)
+    group = LocalWorkers(4, seconds=late)
+    session = chosen.open(group, 1)
+    session._place, session.positions = [0, 1, 2, 3], [0, 1, 2, 3]
+    samples = torch.arange(40)
+    inexact = []
+    for step in range(20):
+        learner, expected = Classifier(3), Classifier(3)
+        learner.step = expected.step = step
+        session.submit(0, learner, samples)
+        ((_, loss),) = session.advance()
+        exact = session.journal.rounds[-1].decoded[0].exact
+        inexact.append(not exact)
+        true = local_gradient(expected, samples if exact else torch.arange(20, 40))
+        assert loss == pytest.approx(true)
+        for mine, theirs in zip(learner.model.parameters(), expected.model.parameters(), strict=True):
+            assert torch.allclose(mine.grad, theirs.grad, atol=1e-12)
+    assert sum(inexact) == 2  # the budget; from then on the round is waited for
+    assert session.metrics()["workers/inexact"] == 2
+    assert [record.cause for record in session.journal.rounds].count("gave up") == 2
+
+
+def test_no_gradient_is_inexact_unless_it_is_asked_for() -> None:
+    session = strategy(stragglers=1).open(LocalWorkers(4, seconds=late), 1)
+    found = together(session, [0], [20])
+    assert_same(found[0], alone(0, 20), 1e-10)
+    assert session.metrics()["workers/inexact"] == 0
+
+
+def test_a_worker_that_is_slow_all_the_time_gets_a_fresh_process() -> None:
+    group = Renewed(4, slow={2: 1})
+    session = strategy(stragglers=1, quarantine={"score": 0.2, "tasks": 4}).open(group, 1)
+    found = together(session, [0], [100])
+    assert_same(found[0], alone(0, 100), 1e-10)
+    chronic = [record.number for record in session.journal.rounds if record.chronic == [2]]
+    assert len(chronic) == 1
+    assert chronic[0] in range(30, 60)  # four tasks of twelve rounds
+    assert group.renewed == [2]
+    assert session.metrics()["workers/chronic"] == 1
+
+
+def test_workers_that_stay_slow_are_kept_apart() -> None:
+    group = Renewed(8, slow={1: 99, 5: 99})
+    session = strategy(stragglers=1, quarantine={"score": 0.2, "tasks": 4}).open(group, 1)
+    session._place = [1, 5, 0, 2, 3, 4, 6, 7]  # both in one group: it keeps everybody waiting
+    session.positions = np.argsort(session._place).tolist()
+    found = together(session, [0], [60])
+    assert_same(found[0], alone(0, 60), 1e-10)
+    assert {1, 5} <= set(group.renewed)
+    groups = session.scheme.code.group_of[session.positions]
+    assert groups[1] != groups[5]
+    rounds = session.journal.rounds
+    assert rounds[0].seconds > 5 * rounds[-1].seconds
+    assert len(session.journal.uses) > 1
+    assert not [step.difference for step in replay(session.journal) if step.difference]
+
+
+def test_who_straggles_by_chance_is_left_alone() -> None:
+    group = LocalWorkers(4, seconds=adversary(4, 1, 9), deaf=range(4))
+    session = strategy(stragglers=1).open(group, 1)
+    together(session, [0], [60])
+    assert session.metrics()["workers/chronic"] == 0
+
+
+class Renewed(LocalWorkers):
+    """Workers that are slow until so many fresh processes have taken their place; and deaf."""
+
+    def __init__(self, size: int, slow: dict[int, int]) -> None:
+        self.renewed: list[int] = []
+        super().__init__(size, seconds=self._time, deaf=range(size))
+        self._slow = slow
+
+    def _time(self, worker: int, number: int) -> float:
+        return 12.0 if self.renewed.count(worker) < self._slow.get(worker, 0) else 1.0
+
+    def replace(self, worker: int) -> None:
+        self.renewed.append(worker)
+        super().replace(worker)

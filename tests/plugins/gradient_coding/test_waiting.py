@@ -159,7 +159,7 @@ def test_the_simulation_ends_rounds_as_the_clockwork_does(
             assert ended.duration == 0
             other.close(~working)
             continue
-        duration, waited, cause, replied = end_of_round(other, working, times, wait)
+        duration, waited, cause, replied = end_of_round(other, working, times[:, None], wait)
         assert ended.duration == pytest.approx(duration)
         assert ended.waited == pytest.approx(waited)
         assert ended.cause == cause

@@ -1,0 +1,101 @@
+"""What a job may expect of coding, told from the reply times of earlier runs before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...core import Forecast
+from ...core.errors import ArtifactError
+from ...core.parallel import Expected
+from .injection import Injected
+from .records import Journal, Round
+from .replay import profile as times_of
+from .selection import Plan, Report, compare
+from .selection.choose import replay
+from .simulation import Costs
+from .stragglers.profile import Profile
+
+ROUNDS = 120
+"""Rounds that are looked at, the last ones."""
+
+
+def measured(earlier: Sequence[Path], workers: int, most_delay: int) -> tuple[Profile, Costs, str] | None:
+    """Reply times and costs of the newest journal of so many workers with enough rounds."""
+    for path in earlier:
+        try:
+            journal = Journal.read(path)
+        except ArtifactError:
+            continue
+        rounds = [one for one in journal.rounds if all(load > 0 for load in one.loads)][-ROUNDS:]
+        if len(rounds) < enough(most_delay) or len(rounds[0].arrivals) != workers:
+            continue
+        decoding = [one.seconds for record in rounds for one in record.decoded]
+        costs = Costs(decode=float(np.median(decoding)) if decoding else 0.0)
+        return times_of(_of(rounds)), costs, f"{len(rounds)} rounds of an earlier run ({path})"
+    return None
+
+
+def made_up(injected: Injected, workers: int, slope: float) -> tuple[Profile, Costs, str]:
+    """The delays that a job injects, without the time that its networks take."""
+    load = 1 / workers
+    seconds = [
+        [injected(number, worker, load) for worker in range(workers)] for number in range(1, ROUNDS + 1)
+    ]
+    times = np.array(seconds)
+    return Profile(times, np.full(times.shape, load), slope), Costs(), "the injected delays alone"
+
+
+def enough(most_delay: int) -> int:
+    """Rounds without which nothing is told."""
+    return 2 * (most_delay + 4)
+
+
+def forecast(
+    known: tuple[Profile, Costs, str], models: int, asked: Plan | None, make: Callable[[Plan], str]
+) -> Forecast:
+    """Compare all schemes on what is known, and say what the one that was asked for is worth.
+
+    `asked` is None where the scheme is chosen during the run; `make` writes a plan as the job file does.
+    """
+    profile, costs, source = known
+    report = compare(profile, models - 1, costs=costs)
+    ways = {str(one.plan): one.seconds_per_job for one in report.best}
+    if asked is not None:
+        ways[make(asked)] = replay(asked, profile, report.jobs, costs)[0].seconds_per_job
+    plain = report.uncoded.seconds_per_job
+    ranked = sorted(ways.items(), key=lambda way: way[1])
+    return Forecast(
+        source,
+        tuple(Expected(name, seconds, 1 - seconds / plain) for name, seconds in ranked),
+        str(report.choice),
+        report.gain,
+        report.interval,
+        report.reason,
+        _warning(report, asked, make, ways, plain) if asked is not None else "",
+    )
+
+
+def _warning(
+    report: Report, asked: Plan, make: Callable[[Plan], str], ways: dict[str, float], plain: float
+) -> str:
+    if asked.scheme == "uncoded":
+        return ""
+    seconds = ways[make(asked)]
+    if not report.codes:
+        return (
+            f"{make(asked)} is not expected to pay. `scheme: auto` measures first and doesn't code where "
+            "that doesn't pay; `scheme: uncoded` never does"
+        )
+    if seconds > plain:
+        return f"{make(asked)} is expected to be slower than not coding; {report.choice} is not"
+    return ""
+
+
+def _of(rounds: Sequence[Round]) -> Journal:
+    journal = Journal()
+    for record in rounds:
+        journal.add(record)
+    return journal
