@@ -14,6 +14,7 @@ import numpy as np
 from .stragglers.statistics import scores
 
 USUAL = 0.8  # share of a worker's tasks in which it must be too slow: one in five may be faster
+LEAST = 1.0  # seconds by which it must be slower: a fresh process takes some to start
 HISTORY = 8  # how many times more tasks than are judged a worker's best is looked for in
 
 
@@ -65,8 +66,10 @@ class Quarantine:
         known = min(map(len, self._times))
         if self._due[worker] > 0 or known < self._tasks:
             return None
-        found = scores(np.array([list(times)[-known:] for times in self._times]).T, self._tasks, USUAL)
-        if found.relative[worker] >= self._score:
+        taken = np.array([list(times)[-known:] for times in self._times]).T
+        found = scores(taken, self._tasks, USUAL)
+        recent = np.quantile(taken[-self._tasks :], 1 - USUAL, axis=0)
+        if found.relative[worker] >= self._score or recent[worker] < np.median(recent) + LEAST:
             return None
         count = self._replaced[worker]
         self._replaced[worker] = count + 1

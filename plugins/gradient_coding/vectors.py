@@ -7,6 +7,7 @@ added up and decoded as one.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -112,12 +113,18 @@ class Layout:
 
 
 def combine(terms: Sequence[tuple[Vector, float]]) -> list[Tensor]:
-    """Add up vectors, each times its weight: buckets and tail, as doubles unless all weights are 1."""
+    """Add up vectors, each times its weight: buckets and tail, as doubles unless all weights are 1.
+
+    Bound by the memory that it reads: each vector once, and nothing is written but the sum.
+    """
     plain = all(weight == 1 for _, weight in terms)
     sums: list[Tensor] = []
-    for parts in zip(*((*vector.buckets, vector.tail) for vector, _ in terms), strict=True):
-        total = parts[0].astype(parts[0].dtype if plain else np.float64) * terms[0][1]
-        for part, (_, weight) in zip(parts[1:], terms[1:], strict=True):
-            total += part if weight == 1 else weight * part
-        sums.append(torch.from_numpy(total))  # pyright: ignore[reportUnknownMemberType]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of memory that is read-only: vectors are only read
+        for parts in zip(*((*vector.buckets, vector.tail) for vector, _ in terms), strict=True):
+            single = plain and parts[0].dtype == np.float32
+            total = torch.zeros(len(parts[0]), dtype=torch.float32 if single else torch.float64)
+            for part, (_, weight) in zip(parts, terms, strict=True):
+                total.add_(torch.from_numpy(part), alpha=weight)  # pyright: ignore[reportUnknownMemberType]
+            sums.append(total)
     return sums

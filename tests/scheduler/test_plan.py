@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestrate.core import SpecError, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.scheduler.cluster import Capacity, check_fit, concurrency
-from orchestrate.scheduler.plan import plan
+from orchestrate.scheduler.driver import create
+from orchestrate.scheduler.plan import earlier, forecasts, plan
+from orchestrate.scheduler.settings import Settings
+from orchestrate.storage.artifacts import ArtifactStore
+from orchestrate.storage.catalog import Catalog
 from tests.scheduler.conftest import job_data
 
 TWO_CORES = Capacity(2, 0, 2, 0)
@@ -96,3 +101,35 @@ def test_what_can_never_fit_is_refused() -> None:
     job = resolve(job_data("bowl", resources={"cpu": 3}), Registry.discover())
     with pytest.raises(SpecError, match="the largest node has 2 and the cluster 4"):
         check_fit(job, Capacity(4, 0, 2, 0))
+
+
+def test_a_plan_tells_what_the_stage_s_strategy_is_expected_to_bring() -> None:
+    coding = {"name": "gradient-coding", "inject": {"p_slow": 0.1, "seconds": 2.0, "base": 0.2}}
+    job = resolve(job_data("bowl", workers={"count": 4, "strategy": coding}), Registry.discover())
+    made = plan(job, Capacity(4, 0, 4, 0))
+    forecast = made.stages[0].forecast
+    assert made.stages[0].strategy == "gradient-coding"
+    assert forecast is not None
+    assert forecast.gain > 0.3
+    assert made.data()["stages"][0]["forecast"]["choice"] == forecast.choice
+    without = {"count": 4, "strategy": {"name": "gradient-coding"}}
+    assert forecasts(resolve(job_data("bowl", workers=without), Registry.discover()), None) == {}
+
+
+def test_earlier_runs_of_the_same_job_and_stage_are_found(
+    tmp_path: Path, settings: Settings, catalog: Catalog
+) -> None:
+    workers = {"count": 4, "strategy": {"name": "gradient-coding"}}
+    data = job_data("bowl", 1, workers=workers)
+    job = resolve(data, Registry.discover())
+    assert earlier(job.stages[0], job, Settings(home=tmp_path / "elsewhere")) == []
+    kept: list[Path] = []
+    for number, stage in enumerate(("search", "search", "other")):
+        ledger = create(job, yaml.safe_dump(data), settings)
+        source = tmp_path / "rounds.jsonl"
+        source.write_text(f"{number}\n", encoding="utf-8")
+        saved = ArtifactStore(settings.artifacts).put(source, ledger.job_id, stage, 0, "rounds")
+        ledger.add_artifacts([saved])
+        if stage == "search":
+            kept.append(Path(saved.uri))
+    assert earlier(job.stages[0], job, settings) == kept[::-1]
