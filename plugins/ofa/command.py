@@ -36,6 +36,10 @@ def specialize(
             show_default=False,
         ),
     ] = None,
+    latency_here: Annotated[
+        bool,
+        typer.Option("--latency-here", help="Time layers on this machine instead; needs no ofa-profile."),
+    ] = False,
     measured: Annotated[
         bool, typer.Option("--measured", help="Search on measured accuracy, also where a predictor is.")
     ] = False,
@@ -82,6 +86,7 @@ def specialize(
         results.open(job, catalog),
         Limits(max_macs, max_parameters, max_memory, max_latency_ms),
         measured=measured,
+        latency_here=latency_here,
         top=top,
         population=population,
         generations=generations,
@@ -109,6 +114,7 @@ def _data(deployment: Deployment) -> dict[str, Any]:
         "searched_on": deployment.searched_on,
         "scored": deployment.scored,
         "seconds": deployment.seconds,
+        "whole_latency_ms": deployment.whole_latency_ms,
         "regret": deployment.regret,
         "remeasured": [
             {
@@ -155,6 +161,8 @@ def _print(deployment: Deployment) -> None:
         f"Extracted network and supernet differ by {deployment.proof['output_difference']:g} in their "
         f"outputs, {deployment.proof['gradient_difference']:g} in their gradients."
     )
+    if deployment.whole_latency_ms is not None:
+        out.print(f"The whole network takes {deployment.whole_latency_ms:.3f} ms here, batch 1, one thread.")
     for kind, path in deployment.files.items():
         off = deployment.proof["exports"].get(kind)
         out.print(f"{path}" + ("" if off is None else f"  (off by {off:.1e})"), soft_wrap=True)

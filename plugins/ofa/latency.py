@@ -127,6 +127,20 @@ class LatencyTable:
             raise ArtifactError(f"{path} is no latency table: {error!r}") from error
 
 
+@dataclass
+class LiveTable(LatencyTable):
+    """A table that times what it lacks when it is asked for it, on this machine."""
+
+    bench: Bench = field(default_factory=Bench)
+    norm: Norm = field(default_factory=Norm)
+
+    def at(self, layer: Layer, size: int) -> float:
+        name = key(layer, size)
+        if name not in self.rows:
+            self.rows[name] = self.bench.layer(layer, size, self.norm)
+        return self.rows[name].median
+
+
 @lru_cache(maxsize=100_000)
 def key(layer: Layer, size: int) -> str:
     """Name a layer on a map by what its time depends on: all but its place."""

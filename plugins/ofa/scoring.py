@@ -171,6 +171,7 @@ class _Tree:
         self._images = images
         self._calibrate = calibrate
         self._own = supernet.own()
+        self._modules: dict[Layer, nn.Module] = {}
 
     def walk(self) -> Iterator[tuple[int, Score]]:
         """Yield each plan's number and score."""
@@ -206,13 +207,18 @@ class _Tree:
         return list(groups.items())
 
     def _module(self, layer: Layer) -> nn.Module:
-        """The layer on its slice of the supernet's weights, in eval mode, with statistics of its own."""
-        with torch.device("meta"):
-            module = build_layer(layer, self._supernet.network.plan.norm)
-        state: dict[str, Tensor] = {}
-        for name, like in module.state_dict().items():
-            whole = f"layers.{layer.at}.{name}"
-            sliced = self._supernet.slice(whole, self._own[whole], like.shape).detach()
-            state[name] = sliced.clone() if name.endswith(STATISTICS) else sliced
-        module.load_state_dict(state, assign=True)
-        return module.eval()
+        """The layer on its slice of the supernet's weights, in eval mode; made once.
+
+        Statistics are its own, and set anew wherever it stands in the tree.
+        """
+        if layer not in self._modules:
+            with torch.device("meta"):
+                module = build_layer(layer, self._supernet.network.plan.norm)
+            state: dict[str, Tensor] = {}
+            for name, like in module.state_dict().items():
+                whole = f"layers.{layer.at}.{name}"
+                sliced = self._supernet.slice(whole, self._own[whole], like.shape).detach()
+                state[name] = sliced.clone() if name.endswith(STATISTICS) else sliced.contiguous()
+            module.load_state_dict(state, assign=True)
+            self._modules[layer] = module.eval()
+        return self._modules[layer]

@@ -84,7 +84,8 @@ class CostModel:
         best = self.space.smallest
         if getattr(self.of(best), name) is None:
             raise SpecError(
-                "a limit on latency needs a latency table: give the job a stage with program 'ofa-profile'"
+                "a limit on latency needs a latency table: give the job a stage with program 'ofa-profile', "
+                "or time layers here with --latency-here"
             )
         least: float = getattr(self.of(best), name)
         improved = True

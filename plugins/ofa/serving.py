@@ -16,6 +16,7 @@ from ...core.results import JobResults
 from .base import OnceForAll
 from .formats import check_formats
 from .options import Format, is_once_for_all
+from .plan import Plan
 from .predict import PREDICTOR
 from .profile import LATENCIES
 from .search import CostModel, Costs, Limits, check_limits, search
@@ -50,6 +51,8 @@ class Deployment:
     proof: Mapping[str, Any]
     files: Mapping[str, Path]
     seconds: float
+    whole_latency_ms: float | None = None
+    """A pass of the whole network, timed here, where the search's latencies were timed here."""
 
 
 def serve(
@@ -57,6 +60,7 @@ def serve(
     limits: Limits,
     *,
     measured: bool = False,
+    latency_here: bool = False,
     top: int = 5,
     population: int = 100,
     generations: int | None = None,
@@ -67,6 +71,19 @@ def serve(
 ) -> Deployment:
     """Find, cut out and write the network for `limits`.
 
+    Args:
+        results: the finished job.
+        limits: what the network may cost.
+        measured: search on measured accuracy, also where the job has a predictor.
+        latency_here: time layers on this machine (batch 1, one thread) instead of reading the job's table.
+        top: candidates to measure again.
+        population: candidates in a generation.
+        generations: generations; by default few with measured accuracy, more with a predictor.
+        formats: to export.
+        output: folder for the files; without, none is kept.
+        seed: of the search.
+        progress: told of each generation's number and the best fitness so far.
+
     Raises:
         SpecError: the job has no supernet; a format is unknown or can't be written here; a limit on
             latency without a table. `InfeasibleError`: no network keeps the limits.
@@ -76,12 +93,12 @@ def serve(
     known = _formats(formats)
     stage, space, path = _trained(results)
     shape = results.job.task.shape()
-    table = _artifact(results, LATENCIES)
-    model = CostModel(space, shape, _latency(table) if table is not None else None)
+    model = CostModel(space, shape, _latency(results, space, latency_here))
     check_limits(model, limits)  # before anything is loaded: an answer at once
 
     import torch
 
+    from .latency import Bench
     from .predictor import Predictor
     from .scoring import Images, score_many
     from .specialize import extract, write
@@ -139,6 +156,7 @@ def serve(
         proof=proof,
         files=files,
         seconds=time.perf_counter() - begun,
+        whole_latency_ms=Bench().network(network, network.plan).median if latency_here else None,
     )
 
 
@@ -171,7 +189,11 @@ def _artifact(results: JobResults, kind: str) -> Path | None:
     return next((path for path in found if path is not None), None)
 
 
-def _latency(path: Path) -> Callable[[Any], float]:
-    from .latency import LatencyTable
+def _latency(results: JobResults, space: OnceForAll, here: bool) -> Callable[[Plan], float] | None:
+    """Milliseconds of a plan: timed here, by the job's table, or not known."""
+    path = None if here else _artifact(results, LATENCIES)
+    if path is None and not here:
+        return None
+    from .latency import LatencyTable, LiveTable
 
-    return LatencyTable.read(path).predict
+    return (LiveTable(norm=space.norm) if path is None else LatencyTable.read(path)).predict

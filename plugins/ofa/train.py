@@ -25,7 +25,8 @@ class TrainSupernet(Program[TrainSupernetOptions]):
 
     Reports `train_loss` and `learning_rate` each epoch; at a phase's end the validation accuracies of
     the eight corner networks (`corner/…`), their mean (`accuracy`), `largest_accuracy`,
-    `smallest_accuracy`, and `largest_change`. Artifacts: `supernet` (safetensors); `weights` of its
+    `smallest_accuracy`, and `largest_change`; `accuracy_at/…` is the corners' mean at the smallest, a
+    middle and the largest resolution. Artifacts: `supernet` (safetensors); `weights` of its
     largest network, calibrated, which `candidate` describes; `phases.json`, and `phases.svg` (accuracy
     against multiply-accumulates after each phase).
     """

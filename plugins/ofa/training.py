@@ -19,7 +19,7 @@ from .options import TrainSupernetOptions
 from .phases import IN_PLACE, START, Phase, corners
 from .scoring import Images, score_many
 from .sorting import sort_inner, sort_outer
-from .supernet import Supernet, covering
+from .supernet import Supernet, covering, largest_at
 
 PHASE = 3  # branch of the seed tree, beside those of the training toolkit
 
@@ -40,6 +40,8 @@ class PhaseReport:
     accuracy: dict[str, float]
     largest_change: float
     """Of the largest network's accuracy since the phase began."""
+    by_resolution: dict[str, dict[str, float]]
+    """The corners' accuracies at other resolutions: the smallest, the middle and the largest there is."""
     verdict: str = "kept"
     """`kept`, `stopped` (the training ends here) or `rolled back` (and with its beginning's weights)."""
 
@@ -190,10 +192,8 @@ class SupernetTraining:
     def _judge(self, phase: Phase) -> PhaseReport:
         """Score the corner networks, and compare the largest with its former self."""
         space, shape = self.supernet.space, self.supernet.shape
-        scores = score_many(
-            self.supernet, list(self._corners.values()), self.images, memory=self._options.memory
-        )
-        accuracy = {label: one.accuracy for label, one in zip(self._corners, scores, strict=True)}
+        by_resolution = self._corner_scores()
+        accuracy = by_resolution[str(max(space.resolutions))]
         macs = {label: cost.macs(space.plan(one, shape)) for label, one in self._corners.items()}
         former = next((r for r in reversed(self.reports) if r.name == phase.after), None)
         largest = list(self._corners)[-1]
@@ -213,12 +213,26 @@ class SupernetTraining:
             macs=macs,
             accuracy=accuracy,
             largest_change=change,
+            by_resolution=by_resolution,
             verdict=verdict,
         )
 
+    def _corner_scores(self) -> dict[str, dict[str, float]]:
+        """Accuracies by resolution and corner."""
+        space, sizes = self.supernet.space, self.supernet.space.resolutions
+        chosen = sorted({sizes[0], sizes[len(sizes) // 2], sizes[-1]})
+        candidates = [largest_at(space, one, size) for size in chosen for one in self._corners.values()]
+        scores = iter(score_many(self.supernet, candidates, self.images, memory=self._options.memory))
+        return {str(size): {label: next(scores).accuracy for label in self._corners} for size in chosen}
+
     def _metrics(self, report: PhaseReport) -> dict[str, float]:
         corner = {f"corner/{label}": value for label, value in report.accuracy.items()}
-        return {**corner, **self._summary(report), "largest_change": report.largest_change}
+        means = {
+            f"accuracy_at/{size}": sum(found.values()) / len(found)
+            for size, found in report.by_resolution.items()
+        }
+        several = means if len(means) > 1 else {}
+        return {**corner, **several, **self._summary(report), "largest_change": report.largest_change}
 
     def _summary(self, report: PhaseReport) -> dict[str, float]:
         values = list(report.accuracy.values())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +96,39 @@ def test_a_round_has_one_resolution_and_depends_on_its_key(space: OnceForAll) ->
     sandwich = draw_round(offer, phase("p", subnets=4, sampler="sandwich"), SHAPE, generator(3))
     at = offer.fixed(space.resolution(sandwich[0]))
     assert sandwich[:2] == [at.largest, at.smallest]
+
+
+def digests() -> list[str]:
+    whole = phase("p", subnets=4, elastic={"kernel": "all", "depth": "all", "expand": "all"})
+    [placed] = resolve(mobile(), [whole])
+    return [one.digest for one in draw_round(placed.offer, whole, SHAPE, generator(5))]
+
+
+def test_another_process_draws_the_same_round() -> None:
+    code = "from tests.plugins.ofa.test_phases import digests; print(*digests())"
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert other.stdout.split() == digests()
+
+
+def test_a_phase_draws_each_gene_uniformly(space: OnceForAll) -> None:
+    offer = resolve(space, method_phases(space, "progressive-shrinking", 4, 0.1))[-2].offer
+    rng, seen = generator(2), dict[str, Counter[Any]]()
+    for _ in range(10_000):
+        for name, value in offer.draw(rng).items():
+            seen.setdefault(name, Counter())[value] += 1
+    for name, counts in seen.items():
+        options = offer.values[name]
+        assert set(counts) <= set(options)
+        expected = counts.total() / len(options)
+        # 99.9999 % of chi-square with two degrees of freedom lie below 27.6.
+        assert sum((counts[option] - expected) ** 2 / expected for option in options) < 27.6, name
 
 
 def test_balanced_draws_reach_the_small_ones() -> None:

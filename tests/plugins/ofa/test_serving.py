@@ -105,6 +105,15 @@ def test_a_predictor_is_used_and_its_regret_told(finished: Finished, tmp_path: P
     assert serve(finished, Limits(), measured=True, **FEW).searched_on == "measured"
 
 
+def test_latency_may_be_timed_here(finished: Finished) -> None:
+    found = serve(finished, Limits(latency_ms=10_000), latency_here=True, **FEW)
+    assert found.costs.latency_ms is not None
+    assert found.whole_latency_ms is not None
+    assert 0 < found.costs.latency_ms < 10_000
+    with pytest.raises(InfeasibleError, match="cheapest has latency_ms"):
+        serve(finished, Limits(latency_ms=1e-6), latency_here=True)
+
+
 def test_what_cannot_be_served_is_refused_at_once(finished: Finished) -> None:
     begun = time.process_time()
     with pytest.raises(InfeasibleError, match="cheapest has macs"):

@@ -13,15 +13,18 @@ import torch
 from orchestrate.core import Candidate, Shape, TrialPruned
 from orchestrate.core.parallel import local_gradient
 from orchestrate.core.testing import LocalTrial
+from orchestrate.core.testing.groups import Meeting
 from orchestrate.core.training.checkpoint import load_weights
 from orchestrate.core.training.optimizers import make_optimizer
 from orchestrate.plugins.ofa.learner import SupernetLearner
 from orchestrate.plugins.ofa.mobile import OfaMobileNetV3
 from orchestrate.plugins.ofa.options import TrainSupernetOptions
 from orchestrate.plugins.ofa.phases import PhaseOptions, resolve
-from orchestrate.plugins.ofa.supernet import Supernet, load_supernet
+from orchestrate.plugins.ofa.supernet import Supernet, load_supernet, save_supernet
 from orchestrate.plugins.ofa.train import TrainSupernet
+from orchestrate.plugins.parallel.all_reduce import AllReduce
 from tests.core.training.networks import Blobs
+from tests.plugins.ofa.conftest import make_supernet
 
 SPACE = OfaMobileNetV3(
     OfaMobileNetV3.Options(preset="tiny", resolutions=(4, 6), depths=(1, 2), expansions=(2, 3))
@@ -152,10 +155,38 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None
     reports = json.loads(whole.artifact("phases.json").read_text())
     assert [report["name"] for report in reports] == ["full", "kernel", "expand"]
     assert [report["passes"] for report in reports] == [3, 3, 12]
+    for report in reports:
+        assert report["by_resolution"].keys() == {"4", "6"}
+        assert report["by_resolution"]["6"] == report["accuracy"]
+        assert report["by_resolution"]["4"].keys() == report["accuracy"].keys()
     assert whole.artifact("phases.svg").stat().st_size > 1000
     largest = Candidate(json.loads(whole.artifact("candidate").read_text()))
     assert largest == SPACE.largest
     load_weights(SPACE.build(largest, SHAPE), whole.artifact("weights"))
+
+
+def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
+    # GroupNorm, since BatchNorm normalises over each worker's shard.
+    space = OfaMobileNetV3(OfaMobileNetV3.Options(**{**SPACE.options.model_dump(), "norm": "group"}))
+    save_supernet(make_supernet(space, SHAPE), tmp_path / "start")
+    whole = {"name": "whole", "epochs": 2, "elastic": {"kernel": "all", "depth": "all", "expand": "all"}}
+    phases = [{**whole, "teacher": "start", "subnets": 2, "sort": ["inner"]}]
+
+    def train(folder: str, strategy: Any = None) -> dict[str, torch.Tensor]:
+        stages = {"first": {"supernet": tmp_path / "start"}}
+        done = LocalTrial(
+            Candidate(), space, Blobs(), tmp_path / folder, seed=4, stages=stages, strategy=strategy
+        )
+        program(phases=phases, supernet="first").run(done)
+        return load_supernet(space, SHAPE, done.artifact("supernet")).state_dict()
+
+    alone = train("alone")
+    ranks = Meeting(2).run(lambda group: train(f"rank{group.rank}", (AllReduce(), group)))
+    for name, tensor in alone.items():
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        assert torch.allclose(ranks[0][name], tensor, atol=1e-4), name
+    start = load_supernet(space, SHAPE, tmp_path / "start").state_dict()
+    assert sum(not torch.allclose(tensor, start[name], atol=1e-3) for name, tensor in alone.items()) > 20
 
 
 def test_a_later_stage_goes_on(tmp_path: Path) -> None:

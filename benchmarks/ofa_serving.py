@@ -1,0 +1,201 @@
+"""What a Once-for-All supernet is good for once it is trained: predicting, searching, serving limits.
+
+Handwritten digits (8x8), and with --full Fashion-MNIST. Searches are on validation accuracy; networks
+that are compared are scored on the test split. ofa.py compares how supernets are trained.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from _compare import compare, quartiles
+from _ofa import SHRINKING, Bench, accuracies, main
+from _record import Record
+
+from orchestrate.core import Candidate, Program
+from orchestrate.core.registry import Registry
+from orchestrate.core.testing import LocalTrial
+from orchestrate.plugins.ofa.network import Network
+from orchestrate.plugins.ofa.options import PredictOptions
+from orchestrate.plugins.ofa.predictor import make_predictor, quality
+from orchestrate.plugins.ofa.scoring import calibrated, score_alone
+from orchestrate.plugins.ofa.search import CostModel, Limits, search
+from orchestrate.plugins.ofa.supernet import Supernet
+
+TARGETS = 40
+"""Networks that the paper's comparison of costs is made for."""
+
+
+def predictor(bench: Bench) -> list[Record]:
+    """Rank correlation with held-out accuracies, by size of the table."""
+    sizes = (10, 20) if bench.smoke else (25, 50, 100, 240)
+    held = 10 if bench.smoke else 80
+    options = PredictOptions.model_validate({"supernet": "none", "epochs": 5 if bench.smoke else 200})
+    table: dict[int, dict[str, list[float]]] = {size: {} for size in sizes}
+    for seed in range(bench.seeds):
+        supernet = bench.trained(SHRINKING, seed).supernet
+        chosen = bench.draw(max(sizes) + held, 100 + seed)
+        scores = np.array(accuracies(supernet, chosen, bench.images))
+        tests = accuracies(supernet, chosen[-held:], bench.test)
+        ceiling = quality(scores[-held:].tolist(), tests)["spearman"]
+        for size, found in table.items():
+            for name in ("mlp", "ridge", "macs"):
+                learned = make_predictor(name, bench.space, bench.shape, options)
+                learned.fit(chosen[:size], scores[:size])
+                value = quality(learned.predict(chosen[-held:]), scores[-held:].tolist())["spearman"]
+                found.setdefault(name, []).append(value)
+            found.setdefault("validation to test", []).append(ceiling)
+    records: list[Record] = []
+    for size, found in table.items():
+        last, mlp = size == sizes[-1], found["mlp"]
+        records.append(
+            Record(
+                claim=f"{bench.setting.name}: the predictor orders unseen sub-nets, after {size} measured",
+                metric="Spearman, held-out sub-nets",
+                value=float(np.mean(mlp)),
+                spread=quartiles(mlp),
+                seeds=bench.seeds,
+                peers={name: float(np.mean(values)) for name, values in found.items() if name != "mlp"},
+                goal="at least 0.8, and above macs" if last else "",
+                holds=bool(np.mean(mlp) >= 0.8 and np.mean(mlp) > np.mean(found["macs"])) if last else None,
+                details=found,
+            )
+        )
+    return records
+
+
+def limit(model: CostModel, share: float) -> Limits:
+    """A limit at that share of the way from the fewest multiply-accumulates to the most."""
+    low, high = (model.of(one).macs for one in (model.space.smallest, model.space.largest))
+    return Limits(macs=low + share * (high - low))
+
+
+def searching(bench: Bench) -> list[Record]:
+    """Evolution against random search, on measured accuracy, at equal evaluations."""
+    population, generations = (8, 1) if bench.smoke else (40, 5)
+    records: list[Record] = []
+    model = CostModel(bench.space, bench.shape)
+    for share in (0.3,) if bench.smoke else (0.15, 0.3, 0.5):
+        found: dict[str, list[float]] = {"evolution": [], "random search": [], "a random sub-net": []}
+        tests: dict[str, list[float]] = {"evolution": [], "random search": []}
+        seconds: list[float] = []
+        count = 0
+        for seed in range(bench.seeds):
+            supernet = bench.trained(SHRINKING, seed).supernet
+
+            def fitness(chosen: Sequence[Candidate], net: Supernet = supernet) -> list[float]:
+                return accuracies(net, chosen, bench.images)
+
+            limits = limit(model, share)
+            begun = time.process_time()
+            ours = search(model, fitness, limits, population=population, generations=generations, seed=seed)
+            seconds.append(time.process_time() - begun)
+            count = len(ours.ranked)
+            drawn = search(model, fitness, limits, population=count, generations=0, seed=seed + 1000)
+            found["evolution"].append(ours.ranked[0][1])
+            found["random search"].append(drawn.ranked[0][1])
+            found["a random sub-net"].append(float(np.mean([value for _, value in drawn.ranked])))
+            best, other = accuracies(supernet, [ours.best, drawn.best], bench.test)
+            tests["evolution"].append(best)
+            tests["random search"].append(other)
+        gain = np.array(found["evolution"]) - np.array(found["random search"])
+        test = np.array(tests["evolution"]) - np.array(tests["random search"])
+        records.append(
+            Record(
+                claim=f"{bench.setting.name}: evolution is as good as random search at {share:.0%} of MACs",
+                metric="validation accuracy of the best",
+                value=float(np.mean(found["evolution"])),
+                spread=quartiles(found["evolution"]),
+                seeds=bench.seeds,
+                peers={name: float(np.mean(found[name])) for name in ("random search", "a random sub-net")},
+                goal="not below random search",
+                holds=bool(gain.mean() >= 0),
+                note=f"gain {gain.mean():+.4f} ({gain.min():+.4f} to {gain.max():+.4f}), on test "
+                f"{test.mean():+.4f}; {count} evaluations in {np.mean(seconds):.0f} s",
+                details={"validation": found, "test": tests, "seconds": seconds},
+            )
+        )
+    return records
+
+
+def constraints(bench: Bench) -> list[Record]:
+    """The headline: N constraints from one supernet against N networks trained for themselves."""
+    shares = (0.3,) if bench.smoke else (0.1, 0.25, 0.5, 0.75)
+    model = CostModel(bench.space, bench.shape)
+    served: list[float] = []
+    alone: list[float] = []
+    seconds: dict[str, list[float]] = {"supernet": [], "serving": [], "training": []}
+    for seed in range(bench.seeds):
+        trained = bench.trained(SHRINKING, seed)
+        seconds["supernet"].append(trained.seconds)
+        for share in shares:
+            begun = time.process_time()
+            found = search(
+                model,
+                lambda chosen, net=trained.supernet: accuracies(net, chosen, bench.images),
+                limit(model, share),
+                population=8 if bench.smoke else 30,
+                generations=1 if bench.smoke else 3,
+                seed=seed,
+            )
+            network = calibrated(trained.supernet, found.best, bench.images)
+            seconds["serving"].append(time.process_time() - begun)
+            served.append(score_alone(network, bench.test).accuracy)
+            begun = time.process_time()
+            alone.append(from_scratch(bench, found.best, seed))
+            seconds["training"].append(time.process_time() - begun)
+    once, each, one = (float(np.mean(seconds[what])) for what in ("supernet", "serving", "training"))
+    ahead = compare((np.array(served) - np.array(alone)).tolist(), [0.0] * len(served))
+    name = bench.setting.name
+    return [
+        Record(
+            claim=f"{name}: another constraint costs a search, not a training",
+            metric="seconds for each further constraint",
+            value=each,
+            spread=quartiles(seconds["serving"]),
+            seeds=len(served),
+            peers={"training the network": one, "the supernet, once": once},
+            goal="below training the network",
+            holds=each < one,
+            note=f"{TARGETS} constraints: {once + TARGETS * each:.0f} s with the supernet's training, "
+            f"{TARGETS * one:.0f} s without; {_break_even(once, each, one)}",
+            details=seconds,
+        ),
+        Record(
+            claim=f"{name}: what is cut out is as good as the same architecture trained alone",
+            metric="test accuracy of the networks found for the constraints",
+            value=float(np.mean(served)),
+            spread=quartiles(served),
+            seeds=len(served),
+            peers={"trained alone, as many epochs as the full net": float(np.mean(alone))},
+            goal="not more than 0.01 below",
+            holds=ahead.mean >= -0.01,
+            note=f"difference {ahead.mean:+.4f} ({ahead.low:+.4f} to {ahead.high:+.4f}); no fine-tuning",
+            details={"served": served, "alone": alone},
+        ),
+    ]
+
+
+def _break_even(once: float, each: float, one: float) -> str:
+    return f"the supernet pays from {once / (one - each):.0f} on" if one > each else "it never pays"
+
+
+def from_scratch(bench: Bench, candidate: Candidate, seed: int) -> float:
+    """Train a candidate's own network as long as the full net was; test accuracy."""
+    training = {key: bench.setting.training[key] for key in ("clip", "augment", "batch_size")}
+    options = {**training, "epochs": bench.setting.epochs, "label_smoothing": 0.1, "weight_decay": 3e-5}
+    program = Registry.discover().create(Program, "train", options)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = LocalTrial(candidate, bench.space, bench.task, Path(folder), seed=seed)
+        network = program.run(trial).model
+    assert isinstance(network, Network)
+    return score_alone(network.eval(), bench.test).accuracy
+
+
+if __name__ == "__main__":
+    parts = {"predictor": predictor, "search": searching, "constraints": constraints}
+    main(__file__, __doc__, parts, (SHRINKING,))
