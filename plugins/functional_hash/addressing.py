@@ -131,7 +131,7 @@ class Addressed:
                     self._reach(unit, self._draw, args, kwargs)
             if unit.random and unit.module.training:
                 key = seed_of(self.base, unit.identity, "random", unit.calls)
-                torch.manual_seed(key >> 65)  # pyright: ignore[reportUnknownMemberType]
+                torch.default_generator.manual_seed(key >> 65)
                 self._state = torch.get_rng_state()
             unit.calls += 1
 

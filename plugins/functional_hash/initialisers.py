@@ -109,7 +109,7 @@ class _Notes(TorchDispatchMode):
 def build(make: Callable[[], nn.Module]) -> tuple[nn.Module, dict[Tensor, Recipe]]:
     """Build a network from a fixed seed, noting how each parameter is drawn."""
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
-        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+        torch.default_generator.manual_seed(0)  # not `torch.manual_seed`: it sees to all accelerators
         notes = _Notes()
         with notes:
             model = make()

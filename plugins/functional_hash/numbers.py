@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 
 ROOT3 = 3.0**0.5
 PROJECTIONS = 4
+FEW = 1024  # numbers of a draw that is worth keeping: 16 MiB of them at most
 ROW = 4096  # longer vectors are projected row by row
 
 
@@ -25,9 +26,19 @@ def seed_of(*key: object) -> int:
 
 
 def uniforms(count: int, seed: int) -> Floats:
-    """Draw `count` numbers from [0, 1)."""
-    raw = np.random.Philox(key=seed).random_raw(count)
-    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """Draw `count` numbers from [0, 1). Don't write to them: equal units of many candidates share them."""
+    return _remembered(count, seed) if count <= FEW else _drawn(count, seed)
+
+
+def _drawn(count: int, seed: int) -> Floats:
+    key = np.array([seed & (2**64 - 1), seed >> 64], dtype=np.uint64)  # as an integer it takes twice the time
+    raw = np.random.Philox(key=key).random_raw(count)
+    drawn = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    drawn.flags.writeable = False
+    return drawn
+
+
+_remembered = lru_cache(maxsize=2048)(_drawn)
 
 
 def centred(count: int, seed: int) -> Floats:
