@@ -69,6 +69,13 @@ class Fingerprint(Plugin[OptionsT]):
     exact: ClassVar[bool] = False
     """Whether equal prints mean equal candidates, so that measured objectives are shared too."""
 
+    def at_sight(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
+        """The first keys of the candidate's print, where they come much cheaper than the rest.
+
+        Where they lead recall to a class, the rest isn't computed. The default gives none.
+        """
+        return ()
+
     @abstractmethod
     def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
         """Compute the print. Deterministic across processes and machines."""

@@ -34,7 +34,7 @@ from .examine import Examiner
 from .final import confirm, score_on_test
 from .lease import LEASE_SECONDS, Heartbeat
 from .provenance import provenance
-from .recalling import namespace, only_equal, recall_policy
+from .recalling import familiarity, namespace, only_equal, recall_policy
 from .runtime import Remit
 from .selection import Taken, best, pareto
 from .settings import Settings
@@ -223,7 +223,12 @@ class _Run:
             fields = namespace(stage, self.job)
             policy = recall_policy(stage, fields)
             self.ledger.open_memory(policy, fields)
-        examiner = Examiner(stage, self.job, hashing=not only_equal(stage))
+        examiner = Examiner(
+            stage,
+            self.job,
+            hashing=not only_equal(stage),
+            familiar=familiarity(self.catalog, policy, self.ledger.job_id),
+        )
         self.ledger.start_stage(row.id, policy.context if policy else "")
         event = StageEvent(
             self.ledger.job_id,

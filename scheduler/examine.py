@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,11 +38,20 @@ class Examiner:
     """Examines a stage's candidates. A print is computed once for equal ones.
 
     Every print begins with the exact key, which costs nothing: whoever answers by it needs no hash. Without
-    `hashing` there is no other.
+    `hashing` there is no other. Keys that come at sight are tried first: where recall is `familiar` with
+    them, the others aren't computed.
     """
 
-    def __init__(self, stage: Stage, job: Job, *, hashing: bool = True) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        job: Job,
+        *,
+        hashing: bool = True,
+        familiar: Callable[[Sequence[Key]], bool] = lambda _: False,
+    ) -> None:
         self.hashing = hashing
+        self._familiar = familiar
         self._stage = stage
         self._job = job
         self._task = SearchView(job.task)
@@ -73,23 +82,35 @@ class Examiner:
     def key(self, candidate: Candidate) -> str:
         """The strongest name of a candidate: equal for those known to compute the same."""
         try:
-            return self._print(candidate).keys[-1].digest
+            return self._whole_print(candidate).keys[-1].digest
         except Exception:  # noqa: BLE001 - once it is asked for, its examination says what is wrong with it
             return candidate.digest
 
     def _print(self, candidate: Candidate) -> Print:
+        if self.hashing and candidate.digest not in self._prints:
+            assert self._stage.fingerprint is not None
+            seen = self._stage.fingerprint.at_sight(candidate, self._stage.space)
+            if seen and self._familiar((first := _begun_exact(Print(seen), candidate)).keys):
+                return first  # not kept: by the next time its class may be buried
+        return self._whole_print(candidate)
+
+    def _whole_print(self, candidate: Candidate) -> Print:
         with self._lock:  # samplers ask for keys on the driver's thread
             found = self._prints.get(candidate.digest)
             if found is None:
-                found = self._compute(candidate) if self.hashing else NO_PRINT
-                if not found.keys or found.keys[0].tier != "exact":
-                    found = replace(found, keys=(Key("exact", candidate.digest), *found.keys))
+                found = _begun_exact(self._compute(candidate) if self.hashing else NO_PRINT, candidate)
                 self._prints[candidate.digest] = found
             return found
 
     def _compute(self, candidate: Candidate) -> Print:
         assert self._stage.fingerprint is not None
         return self._stage.fingerprint.compute(candidate, self._stage.space, self._task)
+
+
+def _begun_exact(made: Print, candidate: Candidate) -> Print:
+    if made.keys and made.keys[0].tier == "exact":
+        return made
+    return replace(made, keys=(Key("exact", candidate.digest), *made.keys))
 
 
 def _broken_bound(values: Mapping[str, float], goals: tuple[Goal, ...]) -> str | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..core.candidate import digest
+from ..core.errors import CatalogError
+from ..core.fingerprint import Key
 from ..core.job import Job, Stage
 from ..core.objective import CombinedObjective, MeasuredObjective, ReportedObjective, StaticObjective
 from ..core.plugin import Plugin
-from ..storage.recall import RecallPolicy
+from ..storage.catalog import Catalog
+from ..storage.recall import RecallPolicy, familiar
 
 TOOLKIT = "orchestrate.core.training"
 """What every training program here is made of: its text counts as the program's."""
@@ -85,6 +88,21 @@ def recall_policy(stage: Stage, fields: Mapping[str, Any]) -> RecallPolicy:
             }
         ),
     )
+
+
+def familiarity(
+    catalog: Catalog, policy: RecallPolicy | None, job_id: str
+) -> Callable[[Sequence[Key]], bool]:
+    """Ask the catalog whether some keys are all that a stage's recall needs; if it can't say, they aren't."""
+    memory = policy.memory(job_id) if policy is not None else None
+
+    def known(keys: Sequence[Key]) -> bool:
+        try:
+            return memory is not None and familiar(catalog.engine, memory, keys)
+        except CatalogError:
+            return False
+
+    return known
 
 
 def _identity(plugin: Plugin) -> dict[str, Any]:

@@ -147,9 +147,16 @@ class Catalog:
             )
 
     def trials(
-        self, job_id: str | None = None, *, stage_id: int | None = None, states: Sequence[str] = ()
+        self,
+        job_id: str | None = None,
+        *,
+        stage_id: int | None = None,
+        states: Sequence[str] = (),
+        ids: Sequence[int] | None = None,
     ) -> list[TrialRow]:
-        """Trials of a job, a stage, or all, by stage and number; only those in `states`, if given."""
+        """Trials of a job, a stage, or all, by stage and number; only those in `states` and of `ids`, if
+        given.
+        """
         query = select(TrialRow).join(StageRow, StageRow.id == TrialRow.stage_id)
         if job_id is not None:
             query = query.where(StageRow.job_id == job_id)
@@ -157,6 +164,8 @@ class Catalog:
             query = query.where(TrialRow.stage_id == stage_id)
         if states:
             query = query.where(TrialRow.state.in_(states))
+        if ids is not None:
+            query = query.where(TrialRow.id.in_(ids))
         with reading(self.engine) as session:
             return list(session.scalars(query.order_by(StageRow.id, TrialRow.number)))
 

@@ -31,8 +31,9 @@ def check_fingerprint(
     """Check a fingerprint.
 
     Rules: `version` is at least 1; keys have a tier and hexadecimal digests, signatures are finite,
-    tolerances not negative, a token isn't empty; equal candidates have equal prints, in another process
-    with another hash seed too; with `exact`, different candidates have different prints.
+    tolerances not negative, a token isn't empty; keys at sight are among the print's; equal candidates
+    have equal prints, in another process with another hash seed too; with `exact`, different candidates
+    have different prints.
 
     The fingerprint, the space and the task are made again from their options in the other process, so
     their classes must stand in importable modules.
@@ -53,6 +54,13 @@ def check_fingerprint(
             fingerprint.compute(reordered, space, task) == found,
             f"{candidate} and the same choices in another order have different prints",
             "Compute from the candidate's digest, or from the network",
+        )
+    for candidate, found in zip(drawn, prints, strict=True):
+        seen = fingerprint.at_sight(candidate, space)
+        require(
+            all(key in found.keys for key in seen),
+            f"{candidate} has the keys {seen} at sight, and its print has other ones",
+            "Let `at_sight` give some of the keys that `compute` gives",
         )
     if fingerprint.exact:
         last = [found.keys[-1] for found in prints if found.keys]

@@ -42,20 +42,32 @@ class FunctionalHash(Fingerprint[FunctionalHashOptions]):
         super().__init__(options)
         self._workers = Workers(self.options) if self.options.isolate else None
 
-    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+    def at_sight(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
+        """The keys that take no run. A share of candidates, `check`, isn't known by its structure."""
+        if "functional" not in self.options.tiers or not can_probe(space, self.options):
+            return ()
+        checked = int(candidate.digest[:8], 16) < self.options.check * 2**32
+        return tuple(
+            key for key in self._written(candidate, space) if not checked or key.tier != "structural"
+        )
+
+    def _written(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
         keys: list[Key] = []
-        tiers = self.options.tiers
-        if "exact" in tiers:
+        if "exact" in self.options.tiers:
             keys.append(Key("exact", candidate.digest))
-        if "structural" in tiers and isinstance(space, Canonical):
+        if "structural" in self.options.tiers and isinstance(space, Canonical):
             keys.append(Key("structural", digest(["canonical", space.canonical(candidate)])))
-        if "functional" not in tiers or not can_probe(space, self.options):
-            return Print(tuple(keys))
+        return tuple(keys)
+
+    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+        keys = self._written(candidate, space)
+        if "functional" not in self.options.tiers or not can_probe(space, self.options):
+            return Print(keys)
         try:
             outcome = self.probe(candidate, space, task)
         except OutOfLimits as error:
             log.warning("no functional key for %s: %s", candidate, error)
-            return Print(tuple(keys))
+            return Print(keys)
         found = functional(outcome, self.options)
         return Print((*keys, *found.keys), found.signature, found.atol, found.rtol, found.token)
 

@@ -62,6 +62,13 @@ class FunctionalHashOptions(PluginOptions):
         ge=0,
         description="Networks, `trained` only: first steps of gradient descent whose losses count, too.",
     )
+    check: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of candidates that are run though recall knows their structure: their numbers "
+        "are compared, and `orchestrate recall stats` counts what the functional key would have missed.",
+    )
     probe: str | None = Field(
         None,
         description="`python:module:function`: takes a candidate and returns what is to be probed, a "

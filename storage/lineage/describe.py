@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from .client import LONGEST_TAG, NOTE, DatasetRef, Point, Status
 from .links import artifact_url, model_url, run_url
 
 NOTED = 10  # rows of the front in the job's note
+NOTED_HITS = 25  # recalled trials in a stage's note
 COLUMNS = 40  # choices that get columns of their own in the table of trials
 
 STATUS: Mapping[str, Status] = {
@@ -55,6 +57,21 @@ def ms(at: datetime) -> int:
 def entity_of(job_id: str, stage: str | None = None, number: int | None = None) -> str:
     """The tag by which a run is found: job, job/stage, job/stage/number."""
     return "/".join(str(part) for part in (job_id, stage, number) if part is not None)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trial that others were recalled from: its name, and its run where it has one."""
+
+    entity: str
+    run_id: str | None
+    link: str | None
+    """To its run, inside MLflow's UI."""
+
+    @property
+    def shown(self) -> str:
+        """The name as Markdown."""
+        return f"[{self.entity}]({self.link})" if self.link else self.entity
 
 
 # Job ------------------------------------------------------------------------------------------------
@@ -182,15 +199,60 @@ def stage_plugins(job: JobRow, stage: StageRow) -> dict[str, str]:
     return {f"orchestrate.{kind}": plugin_label(job, kind, plugin["name"]) for kind, plugin in used if plugin}
 
 
+def recall_note(
+    found: Statistics, trials: Sequence[TrialRow], hits: Mapping[int, HitRow], origins: Mapping[int, Origin]
+) -> str:
+    """A stage's note: what recall answered, at what saving, and which trial each answer came from."""
+    tiers = ", ".join(f"{count:,} by the {tier} key" for tier, count in found.by_tier.items())
+    saved = sum(found.saved_seconds.values())
+    lines = [
+        f"**Recall** answered {found.hits:,} of {found.proposals:,} proposals"
+        + (f": {tiers}. " if tiers else ". ")
+        + f"It saved {saved:.3g} s of running, and hashing took {found.hash_seconds:.3g} s.",
+        "",
+    ]
+    answered = [
+        (trial, hit, origin)
+        for trial in trials
+        if trial.state == "recalled"
+        and trial.recalled_from is not None
+        and (hit := hits.get(trial.id)) is not None
+        and (origin := origins.get(trial.recalled_from)) is not None
+    ]
+    if answered:
+        lines += ["| trial | recalled from | by key | saved |", "| --- | --- | --- | --- |"]
+    for trial, hit, origin in answered[:NOTED_HITS]:
+        lines.append(f"| {trial.number} | {origin.shown} | {hit.tier} | {hit.saved_seconds:.3g} s |")
+    if answered:
+        left = f"{len(answered) - NOTED_HITS:,} more, and " if len(answered) > NOTED_HITS else ""
+        lines += ["", f"{left}the scores of all: the table `trials.json` among this run's artifacts."]
+    return "\n".join(lines)
+
+
 def trials_table(
-    stage: StageFacts, run_ids: Mapping[int, str], hits: Mapping[int, HitRow]
+    stage: StageFacts,
+    run_ids: Mapping[int, str],
+    hits: Mapping[int, HitRow],
+    origins: Mapping[int, Origin],
+    invalid: Mapping[int, str],
 ) -> tuple[list[str], list[list[object]]]:
-    """Every trial of a stage as a row: those without a run of their own are found here."""
+    """Every trial of a stage as a row: those without a run of their own are found here.
+
+    Args:
+        stage: the stage.
+        run_ids: runs of trials that have one.
+        hits: what recalled and audited trials were served.
+        origins: the trials that others were recalled from.
+        invalid: reasons of invalidations, by tombstone.
+
+    All but the last are by the catalog's trial ids.
+    """
     choices = list(dict.fromkeys(name for trial in stage.trials for name in trial.candidate))
     goals = list(dict.fromkeys(name for trial in stage.trials for name in trial.values))
     spread = len(choices) <= COLUMNS
     columns = ["trial", "state", *goals, *(choices if spread else ["candidate"])]
-    columns += ["digest", "recalled from", "matched by", "hashed for s", "saved s", "run", "reason"]
+    columns += ["recalled from", "source run", "by key", "saved s", "hashed for s", "invalid"]
+    columns += ["run", "reason", "digest"]
     rows: list[list[object]] = []
     for trial in stage.trials:
         drawn = (
@@ -199,9 +261,12 @@ def trials_table(
         values = [trial.values.get(name) for name in goals]
         hit = hits.get(trial.id)
         spent = trial.timings.get("fingerprint")
-        recalled = [hit.tier if hit else None, spent, hit.saved_seconds if hit else None]
-        end = [trial.digest, trial.recalled_from, *recalled, run_ids.get(trial.id), trial.reason]
-        rows.append([trial.number, trial.state, *values, *drawn, *end])
+        origin = origins.get(trial.recalled_from) if trial.recalled_from is not None else None
+        recalled = [origin and origin.entity, origin and origin.run_id, hit.tier if hit else None]
+        recalled += [hit.saved_seconds if hit else None, spent]
+        why = invalid.get(hit.tombstone_id) if hit and hit.tombstone_id is not None else None
+        end = [why, run_ids.get(trial.id), trial.reason, trial.digest]
+        rows.append([trial.number, trial.state, *values, *drawn, *recalled, *end])
     return columns, rows
 
 
@@ -236,6 +301,18 @@ def recall_tags(found: Served) -> dict[str, str]:
     if found.invalid:
         tags["orchestrate.recall.invalid"] = found.invalid
     return tags
+
+
+def origin_tags_of(origin: Origin, served: Served | None) -> dict[str, str]:
+    """Tags and note that lead to the trial whose result a trial was given."""
+    tags = {"orchestrate.recalled_from": origin.entity}
+    if origin.run_id is not None:
+        tags["orchestrate.recalled_from_run"] = origin.run_id
+    note = f"Recalled from {origin.shown}"
+    if served is not None:
+        note += f" by its {served.tier} key; that saved {served.saved_seconds:.3g} s of running"
+        note += f". Invalid: {served.invalid}" if served.invalid else ""
+    return {**tags, NOTE: f"{note}."}
 
 
 def recall_points(found: Statistics, at: datetime) -> list[Point]:

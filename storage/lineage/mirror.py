@@ -15,11 +15,11 @@ from pathlib import Path
 from ...core.errors import ArtifactError
 from ..artifacts import ArtifactStore
 from ..catalog import Catalog
-from ..models import TERMINAL_TRIAL_STATES, JobRow, OutboxRow, StageRow, TrialRow
-from ..recall import statistics, trace
+from ..models import TERMINAL_TRIAL_STATES, HitRow, JobRow, OutboxRow, StageRow, TrialRow
+from ..recall import reasons, statistics, trace
 from ..report.facts import JobFacts, StageFacts, read
 from . import describe, outbox
-from .client import JOB, NOTE, PARENT, NetworkFiles, Recorder
+from .client import JOB, NOTE, PARENT, NetworkFiles, Recorder, chunks
 from .describe import entity_of, ms
 from .links import artifact_root, run_url, store_name
 from .network import LOADER, RECIPE, WEIGHTS
@@ -50,6 +50,7 @@ class Mirror:
         self._remember(f"experiment:{job_id}", self._recorder.open_experiment(self._job.name, kind))
         self._recorder.load_index(job_id)
         self._written: dict[int, tuple[str, bool, bool]] = {}  # trials told in full, and how they stood
+        self._invalidated: set[tuple[int, int | None]] = set()  # invalidations (stage, tombstone) told
 
     def deliver(self, row: OutboxRow) -> None:
         """Mirror what the row tells of.
@@ -165,21 +166,49 @@ class Mirror:
         for trial in facts.front[:FRONT_RUNS]:
             if self._trial_entity(trial) not in self._recorder.runs:
                 self._write_trial(trial)
-        self._table(facts, run_id)
+        hits = self._catalog.hits(stage.id)
+        origins = self._origins(facts.trials)
+        self._table(facts, run_id, hits, origins)
         points = describe.progress_points(facts.progress)
         points += describe.count_points(facts.trials, stage.ended_at)
         points += describe.diagnostic_points(stage)
+        tags = describe.stage_tags(self._job, stage)
         if stage.context:
             recalled = statistics(self._catalog.engine, stage.id)
             points += describe.recall_points(recalled, stage.ended_at)
-        self._recorder.log(run_id, points=points, tags=describe.stage_tags(self._job, stage))
+            tags[NOTE] = describe.recall_note(recalled, facts.trials, hits, origins)
+        self._recorder.log(run_id, points=points, tags=tags)
         self._recorder.end(run_id, describe.STATUS[stage.state], ms(stage.ended_at))
 
-    def _table(self, facts: StageFacts, run_id: str) -> None:
+    def _table(
+        self,
+        facts: StageFacts,
+        run_id: str,
+        hits: Mapping[int, HitRow],
+        origins: Mapping[int, describe.Origin],
+    ) -> None:
         known = self._recorder.runs
         runs = {t.id: known[e] for t in facts.trials if (e := self._trial_entity(t)) in known}
-        columns, rows = describe.trials_table(facts, runs, self._catalog.hits(facts.row.id))
+        buried = {hit.tombstone_id for hit in hits.values() if hit.tombstone_id is not None}
+        why = reasons(self._catalog.engine, buried) if buried else {}
+        columns, rows = describe.trials_table(facts, runs, hits, origins, why)
         self._recorder.log_table(run_id, "trials.json", columns, rows)
+
+    def _origins(self, trials: Sequence[TrialRow]) -> dict[int, describe.Origin]:
+        """The trials that these were recalled from, in whichever job, by their ids in the catalog."""
+        ids = sorted({trial.recalled_from for trial in trials if trial.recalled_from is not None})
+        sources = [row for some in chunks(ids, 500) for row in self._catalog.trials(ids=some)]
+        places = {stage_id: self._catalog.place(stage_id) for stage_id in {row.stage_id for row in sources}}
+        asked = [f"trial:{row.id}" for row in sources]
+        asked += [f"experiment:{job_id}" for job_id, _ in set(places.values())]
+        found = {**outbox.mirrors(self._catalog.engine, self.store, asked), **self._known}
+        origins: dict[int, describe.Origin] = {}
+        for row in sources:
+            job_id, stage = places[row.stage_id]
+            run_id = found.get(f"trial:{row.id}")
+            link = run_url("", found[f"experiment:{job_id}"], run_id) if run_id is not None else None
+            origins[row.id] = describe.Origin(entity_of(job_id, stage, row.number), run_id, link)
+        return origins
 
     def _stage_run(self, stage: StageRow) -> str:
         start = ms(stage.started_at or self._job.started_at or self._job.created_at)
@@ -192,6 +221,8 @@ class Mirror:
     def _trial(self, trial: TrialRow, *, again: bool = False) -> None:
         over = trial.state in TERMINAL_TRIAL_STATES
         if not self._has_run(trial):
+            if again:
+                self._invalid_row(trial)
             return
         if over:
             if again or self._written.get(trial.id) != _standing(trial):
@@ -201,6 +232,15 @@ class Mirror:
         run_id = self._trial_run(trial)
         if known and trial.state == "running":
             self._recorder.set_status(run_id, "RUNNING")
+
+    def _invalid_row(self, trial: TrialRow) -> None:
+        """Write the stage's table and note again, once for all that one invalidation reached."""
+        stage = self._stages[trial.stage_id]
+        hit = self._catalog.hits(stage.id).get(trial.id)
+        told = (stage.id, hit.tombstone_id if hit else None)
+        if told not in self._invalidated:
+            self._stage(stage.id, ended=True)
+            self._invalidated.add(told)
 
     def _has_run(self, trial: TrialRow) -> bool:
         if self._job.spec.get("lineage", {}).get("runs") == "all":
@@ -214,10 +254,11 @@ class Mirror:
         run_id = self._trial_run(trial)
         files = self._catalog.artifacts_of(trial.id)
         tags = describe.trial_tags(trial, files)
-        if trial.class_id is not None and (served := trace(self._catalog.engine, trial.id)) is not None:
+        served = trace(self._catalog.engine, trial.id) if trial.class_id is not None else None
+        if served is not None:
             tags.update(describe.recall_tags(served))
-        if trial.recalled_from is not None:
-            tags.update(self._source(trial.recalled_from))
+        for origin in self._origins([trial]).values():
+            tags.update(describe.origin_tags_of(origin, served))
         if trial.attempts > 1 or trial.state in ("failed", "lost"):
             tags.update(describe.attempts_note(self._catalog.attempts(trial.id)))
         points = describe.trial_points(trial, self._catalog.reports(trial.id))
@@ -228,20 +269,6 @@ class Mirror:
         if trial.ended_at is not None:
             self._recorder.end(run_id, describe.STATUS[trial.state], ms(trial.ended_at))
         self._written[trial.id] = _standing(trial)
-
-    def _source(self, trial_id: int) -> dict[str, str]:
-        """Tags and note that lead to the trial whose result was recalled, in whichever job."""
-        trial = self._catalog.trial(trial_id)
-        entity, stage, job_id = self._catalog_entity(trial)
-        tags = {"orchestrate.recalled_from": entity}
-        asked = [f"experiment:{job_id}", f"trial:{trial_id}"]
-        found = {**outbox.mirrors(self._catalog.engine, self.store, asked), **self._known}
-        run_id = found.get(f"trial:{trial_id}")
-        if run_id is not None:
-            link = run_url("", found[f"experiment:{job_id}"], run_id)
-            tags["orchestrate.recalled_from_run"] = run_id
-            tags[NOTE] = f"Recalled from [trial {trial.number} of stage {stage}, job {job_id}]({link})."
-        return tags
 
     def _trial_run(self, trial: TrialRow) -> str:
         stage = self._stages[trial.stage_id]
@@ -259,12 +286,6 @@ class Mirror:
 
     def _trial_entity(self, trial: TrialRow) -> str:
         return entity_of(self._job.id, self._stages[trial.stage_id].name, trial.number)
-
-    def _catalog_entity(self, trial: TrialRow) -> tuple[str, str, str]:
-        if trial.stage_id in self._stages:
-            return self._trial_entity(trial), self._stages[trial.stage_id].name, self._job.id
-        stage = outbox.stage(self._catalog.engine, trial.stage_id)
-        return entity_of(stage.job_id, stage.name, trial.number), stage.name, stage.job_id
 
     # Models ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, bindparam, func, select, text, update
 
 from ..catalog import Catalog
 from ..engine import explained, reading, upsert, writing
-from ..models import MirrorRow, OutboxRow, StageRow, table_of
+from ..models import MirrorRow, OutboxRow, table_of
 
 _OUTBOX = table_of(OutboxRow)
 _DONE = (
@@ -80,12 +80,6 @@ def mirrors(engine: Engine, store: str, entities: Sequence[str] | None = None) -
             some = query.where(MirrorRow.entity.in_(entities[start : start + 500]))
             found.update({row[0]: row[1] for row in session.execute(some)})
     return found
-
-
-def stage(engine: Engine, stage_id: int) -> StageRow:
-    """A stage of whichever job."""
-    with reading(engine) as session:
-        return session.get_one(StageRow, stage_id)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from .decisions import (
     Wait,
 )
 from .imports import Earlier, imported
+from .memory import familiar
 from .publish import Outcome, publish
 from .statistics import Statistics, statistics
-from .tombstones import Buried, invalidate
+from .tombstones import Buried, invalidate, reasons
 from .trace import Served, Source, trace
 
 __all__ = [
@@ -42,10 +43,12 @@ __all__ = [
     "Wait",
     "audits",
     "decide",
+    "familiar",
     "imported",
     "invalidate",
     "open_memory",
     "publish",
+    "reasons",
     "statistics",
     "trace",
 ]

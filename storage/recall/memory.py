@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, false, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, false, func, insert, select, update
 
 from ...core.fingerprint import Key, Print
-from ..engine import database_time, insert_once
+from ..engine import database_time, insert_once, reading
 from ..models import (
     ClaimRow,
     ClassRow,
@@ -288,15 +288,28 @@ class Memory:
 
 
 def _agrees(key: Key, made: Print, known: Known) -> bool:
-    """Whether a matching key stands up to the numbers behind it. Equal candidates need no proof."""
-    if key.tier == "exact":
-        return True
+    """Whether a matching key stands up to the numbers behind it, where there are any. Equal candidates
+    need no proof.
+    """
+    if key.tier == "exact" or (key.tier == "structural" and not made.signature):
+        return True  # a print without numbers was made at sight, or can't be run
     if made.token != known.token or len(made.signature) != len(known.signature):
         return False
     return all(
         abs(ours - theirs) <= made.atol + made.rtol * abs(theirs)
         for ours, theirs in zip(made.signature, known.signature, strict=True)
     )
+
+
+def familiar(engine: Engine, memory: str, keys: Sequence[Key]) -> bool:
+    """Whether the keys lead to one class alone, and it has numbers: then no other key is needed to find it.
+
+    Decides nothing: by the time it is asked again, under the memory's lock, the class may be buried.
+    """
+    names = sorted({name for key in keys for name in key.names})
+    with reading(engine) as session:
+        rows = session.connection().execute(FIND_NAMES, {"memory": memory, "keys": names}).all()
+    return len({row.id for row in rows}) == 1 and bool(rows[0].signature)
 
 
 def lock(connection: Connection, memory: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
 
 from ...core.errors import CatalogError
-from ..engine import writing
+from ..engine import reading, writing
 from ..models import (
     ClassRow,
     EvaluationRow,
@@ -82,6 +82,15 @@ def invalidate(engine: Engine, scope: Scope, subject: str, reason: str) -> Burie
         _settle(connection, touched)
         trials = _mark(connection, touched, ids, tombstone)
         return Buried(tombstone, len(ids), len(touched), tuple(trials))
+
+
+def reasons(engine: Engine, tombstones: Collection[int]) -> dict[int, str]:
+    """Why something was invalidated, by the tombstone's id."""
+    with reading(engine) as session:
+        rows = session.execute(
+            select(TombstoneRow.id, TombstoneRow.reason).where(TombstoneRow.id.in_(tombstones))
+        )
+        return {row.id: row.reason for row in rows}
 
 
 def _classes(connection: Connection, scope: Scope, subject: str) -> list[int]:

@@ -15,7 +15,7 @@ from orchestrate.core.registry import Registry
 from orchestrate.scheduler.account import Account
 from orchestrate.scheduler.compare import compare
 from orchestrate.scheduler.examine import Examiner
-from orchestrate.scheduler.recalling import namespace, only_equal, recall_policy
+from orchestrate.scheduler.recalling import familiarity, namespace, only_equal, recall_policy
 from orchestrate.scheduler.stage import StageRun
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.check import check
@@ -49,6 +49,21 @@ class BySum(Fingerprint):
         sum_ = total(candidate)
         keys = (Key("exact", candidate.digest), Key("functional", digest(["sum", sum_])))
         return Print(keys, (float(sum_),), atol=0.1)
+
+
+class AtSight(BySum):
+    """Knows besides, without looking further, that the order doesn't count."""
+
+    def at_sight(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
+        return Key("exact", candidate.digest), Key("structural", digest(["sorted", structure(candidate)]))
+
+    def compute(self, candidate: Candidate, space: SearchSpace, task: Task) -> Print:
+        made = super().compute(candidate, space, task)
+        return replace(made, keys=(*self.at_sight(candidate, space), made.keys[-1]))
+
+
+def structure(candidate: Candidate) -> list[int]:
+    return sorted(candidate.values())  # type: ignore[type-var,arg-type]
 
 
 def counted(trial: Any, folder: str = "") -> dict[str, float]:
@@ -86,7 +101,8 @@ class Search:
             policy = recall_policy(self.stage, namespace(self.stage, self.job))
         self.ledger.start_stage(self.stage_id, policy.context if policy else "")
         sampler = type(self.stage.sampler)(self.stage.sampler.options)  # type: ignore[union-attr]
-        examiner = Examiner(self.stage, self.job, hashing=not only_equal(self.stage))
+        known = familiarity(self.catalog, policy, self.ledger.job_id)
+        examiner = Examiner(self.stage, self.job, hashing=not only_equal(self.stage), familiar=known)
         sampler.start(replace(self.stage.problem, key=examiner.key if policy else None))
         run = StageRun(
             *(self.stage, self.job, self.stage_id, self.ledger, sampler, policy),
@@ -185,6 +201,28 @@ def test_a_print_is_computed_once_for_equal_candidates(tmp_path: Path) -> None:
     computed.clear()
     search.go()
     assert set(computed.values()) == {1}
+
+
+def test_what_recall_knows_at_sight_is_not_hashed(plain: Search, tmp_path: Path) -> None:
+    made = data(recall={"name": f"{HERE}:AtSight"})
+    first = Search(tmp_path, made)
+    computed: Counter[str] = type(first.stage.fingerprint).computed  # type: ignore[union-attr]
+    computed.clear()
+    first.go()
+    assert first.trajectory() == plain.trajectory()
+    assert len(computed) == len({tuple(structure(Candidate(r.candidate))) for r in plain.catalog.trials()})
+    computed.clear()
+    second = Search(tmp_path, made).go()  # another job of the same catalog
+    assert second.trajectory() == plain.trajectory()
+    assert (len(second.trained), len(computed)) == (0, 0)
+
+
+def test_a_sampler_that_asks_for_keys_gets_the_strongest(tmp_path: Path) -> None:
+    examiner = Search(tmp_path, data(recall={"name": f"{HERE}:AtSight"})).go().run.examiner
+    one, other = (
+        Candidate(dict(zip("abcd", digits, strict=True))) for digits in ([0, 1, 2, 3], [3, 3, 0, 0])
+    )
+    assert examiner.key(one) == examiner.key(other)
 
 
 def test_hashing_that_costs_more_than_it_saves_is_given_up(tmp_path: Path, caplog: Any) -> None:

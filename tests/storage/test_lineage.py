@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from orchestrate.core.errors import CatalogError, SpecError
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.lineage import Drainer, register, sync
 from orchestrate.storage.lineage.links import mirrors_of
+from orchestrate.storage.recall import invalidate
 from tests.storage.finished_job import Written, write_all
 
 pytestmark = pytest.mark.timeout(180)
@@ -97,6 +100,35 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
     assert {"report/report.md", "report/pareto.svg", "report/history.svg", "report/lineage.svg"} <= artifacts
     assert next(iter(job.inputs.dataset_inputs)).dataset.name.startswith("digits")
     assert snapshot(store)[1]  # models of the chosen networks
+
+
+def trials_of_search(store: str) -> tuple[str, list[dict[str, Any]]]:
+    """The note of the stage's run, and its table of trials."""
+    client = MlflowClient(store)
+    [search] = [run for key, run in runs(store).items() if key.endswith("/search")]
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(search.info.run_id, "trials.json", folder)
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    return search.data.tags["mlflow.note.content"], rows
+
+
+def test_a_recalled_trial_names_what_it_was_recalled_from(written: Written, store: str) -> None:
+    sync(written.catalog, store, written.job_id)
+    note, rows = trials_of_search(store)
+    source = f"{written.job_id}/search/2"
+    row = rows[12]
+    assert (row["state"], row["recalled from"], row["by key"]) == ("recalled", source, "exact")
+    assert row["source run"] == rows[2]["run"]
+    assert row["saved s"] > 0
+    assert "answered 1 of" in note
+    assert f"| 12 | [{source}](#/experiments/" in note
+    assert row["source run"] in note
+    first = next(one for one in written.catalog.trials(stage_id=written.stage("search")) if one.number == 2)
+    invalidate(written.catalog.engine, "trial", str(first.id), "burnt")
+    assert sync(written.catalog, store, written.job_id).remaining == 0
+    note, rows = trials_of_search(store)
+    assert rows[12]["invalid"] == "burnt"
 
 
 def test_networks_lead_to_the_supernet_they_were_cut_from(written: Written, store: str) -> None:

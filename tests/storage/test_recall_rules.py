@@ -17,7 +17,7 @@ from orchestrate.storage.check import check
 from orchestrate.storage.drafts import Proposal, Report
 from orchestrate.storage.ledger import Launch, Recall, Refuse, Wait
 from orchestrate.storage.models import ClassRow, EvaluationRow, TrialRow
-from orchestrate.storage.recall import Earlier, audits, imported, invalidate, statistics, trace
+from orchestrate.storage.recall import Earlier, audits, familiar, imported, invalidate, statistics, trace
 from orchestrate.storage.recall.decide import FORGET
 from tests.storage.conftest import CONTEXT, POLICY, Driver, proposal, result, started
 from tests.storage.test_ledger import NOW
@@ -72,6 +72,23 @@ def test_a_matching_key_is_verified_by_its_numbers(driver: Driver) -> None:
 def test_another_token_or_another_number_of_outputs_is_no_match(driver: Driver, other: Print) -> None:
     decisions = ran(driver, hashed(0, printed("k", 1.0)), hashed(1, other))
     assert [type(one) for one in decisions] == [Launch, Launch]
+
+
+def test_a_print_that_was_made_at_sight_needs_no_numbers(driver: Driver, catalog: Catalog) -> None:
+    seen = (Key("exact", "e"), Key("structural", "5"))
+    whole = Print((*seen, Key("functional", "f")), (1.0,), atol=0.01)
+    assert not familiar(catalog.engine, CONTEXT, seen)
+    ran(driver, hashed(0, whole))
+    assert familiar(catalog.engine, CONTEXT, seen)
+    assert not familiar(catalog.engine, "another", seen)
+    [decision] = ran(driver, hashed(1, Print((Key("exact", "e1"), seen[1]))))
+    assert (type(decision), decision.tier) == (Recall, "structural")
+    # A class that was founded without numbers may lack a key: the candidate is looked at as a whole.
+    ran(driver, hashed(2, Print((Key("exact", "e2"), Key("structural", "6")))))
+    assert not familiar(catalog.engine, CONTEXT, [Key("structural", "6")])
+    # So is one whose keys lead to two classes.
+    ran(driver, hashed(3, Print((Key("structural", "5"), Key("functional", "g")), (2.0,), atol=0.01)))
+    assert not familiar(catalog.engine, CONTEXT, seen[1:])
 
 
 def test_the_shifted_grid_catches_what_lies_on_an_edge(driver: Driver) -> None:

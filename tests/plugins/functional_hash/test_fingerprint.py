@@ -59,6 +59,15 @@ def test_tiers_are_what_the_space_and_the_options_allow() -> None:
     assert [key.tier for key in blind.keys] == ["exact"]
 
 
+@pytest.mark.parametrize(("check", "tiers"), [(0.0, ["exact", "structural"]), (1.0, ["exact"])])
+def test_what_is_known_at_sight(check: float, tiers: list[str]) -> None:
+    cell = from_string("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|")
+    keys = hashing(check=check).at_sight(cell, NasBench201())
+    assert [key.tier for key in keys] == tiers
+    assert keys == hashing().compute(cell, NasBench201(), TASK).keys[: len(keys)]
+    assert hashing(tiers=["exact", "structural"]).at_sight(cell, NasBench201()) == ()  # the whole is as cheap
+
+
 @pytest.mark.parametrize(
     "options",
     [{"semantics": "fresh"}, {"examples": 6}, {"repetitions": 2}, {"quantum": 1e-5}, {"trace": 1}],
