@@ -1,4 +1,6 @@
-"""NAS-Bench-201 (arXiv 2001.00326): its cell space, and its measured results as a program."""
+"""NAS-Bench-101 and -201 (arXiv 1902.09635, 2001.00326): their cell spaces, and the measured results of the
+second as a program.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,14 @@ from collections.abc import Sequence
 
 from ...core import Program, SearchSpace, hookimpl
 from .space import NasBench201
+from .space101 import NasBench101
 from .tabular import Tabular
 
 
 @hookimpl
 def search_spaces() -> Sequence[type[SearchSpace]]:
-    """The space."""
-    return [NasBench201]
+    """The spaces."""
+    return [NasBench101, NasBench201]
 
 
 @hookimpl

@@ -52,6 +52,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "bounds": {"f1": [0, 1], "latency": [30, 10]},
     },
     ("objective", "synthetic"): {"score": "branin"},
+    ("space", "nasbench101"): {"vertices": 4, "width": 8, "depth": 1},
     ("sampler", "evolution"): {"population": 10, "tournament": 3},
     ("sampler", "gp"): {"n_startup_trials": 4},
     ("sampler", "mogfn-al"): {"initial": 8, "pool": 32, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
