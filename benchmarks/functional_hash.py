@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from _compare import quartiles
+from _compare import paired, quartiles
+from _peers import Redrawn
 from _record import Record, Run
 from functional_hash_counts import TRACE, hashed
 from sqlalchemy import insert
@@ -44,7 +45,6 @@ from orchestrate.core import (
     digest,
     enumerate_candidates,
 )
-from orchestrate.core.draw import draw_candidate
 from orchestrate.core.seeds import generator
 from orchestrate.plugins.functional_hash.network import NetworkSettings
 from orchestrate.plugins.nasbench.space import NasBench201
@@ -61,9 +61,6 @@ SPACE = NasBench201()
 POPULATION, TOURNAMENT = 30, 8
 CLOSE = 0.001
 """A search is through when its best candidate's mean accuracy is so close to the table's best."""
-
-DRAWS = 100
-"""PyGlove's attempts to get a candidate that isn't known."""
 
 TIERS = ("exact", "structural", "functional")
 
@@ -84,7 +81,7 @@ ARMS: Mapping[str, Arm] = {
     "functional": Arm(TIERS),
     "functional, M=3": Arm(TIERS, evaluations=3),
     "Optuna's recipe": Arm(peer="optuna"),
-    "PyGlove's": Arm(TIERS[:1], peer="pyglove"),
+    "PyGlove's": Arm(peer="pyglove"),
 }
 
 
@@ -144,7 +141,8 @@ class Search:
     def __init__(self, table: Table, arm: Arm, keys: Keys, seed: int) -> None:
         self.table, self.arm, self.keys, self.seed = table, arm, keys, seed
         self.trace = Trace()
-        self.sampler = Evolution(EvolutionOptions(population=POPULATION, tournament=TOURNAMENT))
+        evolution = Redrawn if arm.peer == "pyglove" else Evolution
+        self.sampler = evolution(EvolutionOptions(population=POPULATION, tournament=TOURNAMENT))
         self.sampler.start(SearchProblem(SPACE, (Goal("accuracy", "maximize"),), seed))
         self.results: dict[str, list[tuple[float, float]]] = {}  # by the strongest key: accuracy, seconds
         self.names: dict[str, str] = {}  # any key to the strongest one it led to
@@ -159,7 +157,7 @@ class Search:
             if len(trace.times) >= trainings and trace.times[-1] >= seconds:
                 break
             try:
-                candidate = self.ask(trace.proposals)
+                candidate = self.sampler.ask(trace.proposals)
             except SpaceExhausted:
                 trace.exhausted = True
                 break
@@ -169,19 +167,6 @@ class Search:
             self.sampler.tell(trace.proposals, candidate, Observation("finished", {"accuracy": accuracy}))
             trace.proposals += 1
         return trace
-
-    def ask(self, number: int) -> Candidate:
-        candidate = self.sampler.ask(number)
-        if self.arm.peer != "pyglove":
-            return candidate
-        rng = generator(self.seed, number, 1)
-        for _ in range(DRAWS):
-            if candidate.digest not in self.results:
-                return candidate
-            candidate = (
-                self.sampler.again(rng) if hasattr(self.sampler, "again") else draw_near(self.sampler, rng)
-            )
-        raise SpaceExhausted(f"{DRAWS} draws in a row were known")
 
     def answer(self, candidate: Candidate) -> float | None:
         if self.arm.peer == "optuna":
@@ -205,8 +190,11 @@ class Search:
         names = {"exact": candidate.digest}
         if candidate.digest not in self.hashed:
             self.hashed.add(candidate.digest)
-            names = {tier: self.keys(tier, candidate) for tier in self.arm.tiers}
-            self.trace.hashing += sum(self.keys.cost(tier) for tier in self.arm.tiers[1:])
+            for tier in self.arm.tiers[1:]:  # the cheapest first, as far as needed
+                names[tier] = self.keys(tier, candidate)
+                self.trace.hashing += self.keys.cost(tier)
+                if names[tier] in self.names:
+                    break
         led = next((tier for tier, name in names.items() if name in self.names), "exact")
         strongest = self.names.get(names[led], candidate.digest)
         for name in names.values():
@@ -225,8 +213,6 @@ class Search:
             known = self.results.setdefault(strongest, [])
             known.append((accuracy, record.seconds))
             told = fmean(value for value, _ in known[: self.arm.evaluations])
-        if self.arm.peer == "pyglove":
-            self.results[candidate.digest] = [(accuracy, record.seconds)]
         if told > self.top[0]:
             self.top = (told, best(self.table.dataset) - mean(self.table, candidate))
         before = self.trace.times[-1] if self.trace.times else 0.0
@@ -234,16 +220,6 @@ class Search:
         self.trace.times.append(before + record.seconds + spent)
         self.trace.regrets.append(self.top[1])
         return told
-
-
-def draw_near(sampler: Evolution, rng: np.random.Generator) -> Candidate:
-    """Another child of a tournament's winner, as PyGlove's generator is asked again."""
-    members = list(sampler._population)  # noqa: SLF001 - the sampler's own next ask would need a new number
-    if len(members) < POPULATION:
-        return draw_candidate(SPACE, rng)
-    entrants = rng.integers(len(members), size=TOURNAMENT)
-    winner = max((members[index] for index in entrants), key=lambda one: one.observation.values["accuracy"])
-    return sampler._child(winner.candidate, rng)  # noqa: SLF001
 
 
 def main() -> None:
@@ -302,8 +278,8 @@ def equal_trainings(
         spread=quartiles(regrets),
         seeds=len(found),
         peers={other: fmean(values) for other, values in others.items() if other != name},
-        note=f"hits: {shown}; {against(regrets, others['none'])} to none; "
-        f"{against(regrets, others['exact'])} to exact",
+        note=f"hits: {shown}; {paired(regrets, others['none'])} to none; "
+        f"{paired(regrets, others['exact'])} to exact",
         details={
             "hit_rate_by_tier": rates,
             "proposals": fmean(trace.proposals for trace in found),
@@ -326,7 +302,7 @@ def equal_time(
         spread=quartiles(regrets),
         seeds=len(found),
         peers={other: fmean(values) for other, values in others.items() if other != name},
-        note=f"{against(regrets, others['none'])} to none; {against(regrets, others['exact'])} to exact",
+        note=f"{paired(regrets, others['none'])} to none; {paired(regrets, others['exact'])} to exact",
         details={"saved_hours_net": fmean((trace.saved - trace.hashing) / 3600 for trace in found)},
     )
 
@@ -379,15 +355,6 @@ def at_time(trace: Trace, seconds: float) -> float:
 
 def reached(trace: Trace) -> int | None:
     return next((index for index, regret in enumerate(trace.regrets, 1) if regret <= CLOSE), None)
-
-
-def against(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """The mean of paired differences with its bootstrap interval."""
-    differences = np.subtract(ours, theirs)
-    rng = np.random.default_rng(0)
-    drawn = differences[rng.integers(len(differences), size=(2000, len(differences)))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 # Lookups ------------------------------------------------------------------------------------------
