@@ -19,6 +19,9 @@ class Difference:
     high: float
     p: float
 
+    def __str__(self) -> str:
+        return f"difference {self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
     @property
     def half_width(self) -> float:
         """What the comparison could not have seen: half the interval's width."""

@@ -24,6 +24,14 @@ Points = NDArray[np.float64]  # (trials, objectives): what is to be minimised, i
 
 DIRECTIONS = {"accuracy": "maximize", "latency": "minimize", "parameters": "minimize"}
 PAIR = ("accuracy", "latency")
+POPULATION = 20
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "random": {"name": "random"},
+    "nsga2": {"name": "nsga2", "population_size": POPULATION},
+    "tpe": {"name": "tpe", "multivariate": True},
+    "evolution": {"name": "evolution", "population": POPULATION, "tournament": 5},
+}
+"""The peers that cost next to nothing, with options for some hundred trials."""
 
 
 def values(table: Table, candidate: Mapping[str, Any], objectives: Sequence[str] = PAIR) -> dict[str, float]:

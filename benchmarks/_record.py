@@ -13,9 +13,12 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 Size = Literal["smoke", "default", "full"]
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""Applies a function to each item."""
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("orchestrate-automl", "ray", "optuna", "mlflow", "sqlalchemy", "numpy", "moocore", "torch")
@@ -118,6 +123,15 @@ class Run:
             elif not argument.startswith("--json="):
                 kept.append(argument)
         return shlex.join(["python", f"benchmarks/{self.name}.py", *kept])
+
+
+@contextmanager
+def each_core() -> Generator[Mapper]:
+    """Give a `map` whose calls run in processes, one a core, each on one thread."""
+    for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[threads] = "1"
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+        yield pool.map
 
 
 HEADINGS = ("claim", "metric", "value", "quartiles", "n")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import optuna
 from _compare import Difference, compare, holm, quartiles
-from _nasbench import Measure, Points, alone, job, point, submitted
+from _nasbench import POPULATION, SAMPLERS, Measure, Points, alone, job, point, submitted
 from _record import Record, Run, Size
 from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
@@ -32,7 +32,6 @@ from orchestrate.scheduler.settings import Settings
 DATASET = "cifar10"
 CHECKPOINTS = (50, 100, 200, 400)
 JOBS: dict[Size, int] = {"smoke": 1, "default": 3, "full": 10}
-POPULATION = 20
 LEVEL = 0.05
 
 
@@ -45,16 +44,16 @@ class Arm:
 
 
 ARMS = {
-    "random": Arm({"name": "random"}, lambda seed: RandomSampler(seed=seed)),
+    "random": Arm(SAMPLERS["random"], lambda seed: RandomSampler(seed=seed)),
     "nsga2": Arm(
-        {"name": "nsga2", "population_size": POPULATION},
+        SAMPLERS["nsga2"],
         lambda seed: NSGAIISampler(population_size=POPULATION, seed=seed),
     ),
     "tpe": Arm(
-        {"name": "tpe", "multivariate": True},
+        SAMPLERS["tpe"],
         lambda seed: TPESampler(multivariate=True, constant_liar=True, seed=seed),
     ),
-    "evolution": Arm({"name": "evolution", "population": POPULATION, "tournament": 5}),
+    "evolution": Arm(SAMPLERS["evolution"]),
     "tpe-independent": Arm(
         {"name": "tpe", "multivariate": False},
         lambda seed: TPESampler(multivariate=False, constant_liar=True, seed=seed),
@@ -179,7 +178,7 @@ def _agreement(
         peers={"Optuna": float(theirs.mean())},
         goal=f"Holm's p at least {LEVEL:g}",
         holds=adjusted >= LEVEL,
-        note=f"{_interval(test)}; p {test.p:.2f}",
+        note=f"{test}; p {test.p:.2f}",
         details={
             "difference": test.mean,
             "interval95": [test.low, test.high],
@@ -205,7 +204,7 @@ def _beats(name: str, trials: int, ours: Points, random: Points) -> Record:
         peers={"Optuna's random": float(random.mean())},
         goal="interval below 0",
         holds=test.high < 0,
-        note=_interval(test),
+        note=str(test),
         details={
             "difference": test.mean,
             "interval95": [test.low, test.high],
@@ -214,10 +213,6 @@ def _beats(name: str, trials: int, ours: Points, random: Points) -> Record:
             "regrets": ours.round(5).tolist(),
         },
     )
-
-
-def _interval(test: Difference) -> str:
-    return f"difference {test.mean:+.4f} ({test.low:+.4f} to {test.high:+.4f})"
 
 
 def main() -> None:

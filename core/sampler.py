@@ -154,6 +154,18 @@ class Sampler(Plugin[OptionsT]):
         """
         raise SpecError(f"sampler {self.name!r} can't be asked for a preference: it learns none")
 
+    def save(self) -> bytes | None:
+        """What `propose_for` would have to train again, as bytes that `load` takes; None: nothing.
+
+        Asked for at the end of a stage, and kept with the job's artifacts. Never a pickle.
+        """
+        return None
+
+    def load(self, saved: bytes) -> None:
+        """Take what another instance saved. Called after the stage's history, before `propose_for`, whose
+        answer it may not change: only the time that the answer takes.
+        """
+
     def diagnostics(self) -> Mapping[str, float]:
         """Metrics of the sampler itself since the last call: a training loss, a model's error.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from .walk import Walks
 
 if TYPE_CHECKING:
     from .gflownet import GFlowNet
+    from .keeping import Tensors
     from .model import Model
 
 RAYS = 96
@@ -72,7 +73,14 @@ class AlOptions(RoundOptions):
     )
 
 
-class MogfnAl(RoundSampler[AlOptions]):
+class Learnt(NamedTuple):
+    """What a round has trained."""
+
+    model: Model
+    net: GFlowNet
+
+
+class MogfnAl(RoundSampler[AlOptions, Learnt]):
     """Active learning with a multi-objective GFlowNet (after arXiv 2210.12765, section 4.2).
 
     A round models the measured objectives, trains a preference-conditional policy on what the model
@@ -97,10 +105,10 @@ class MogfnAl(RoundSampler[AlOptions]):
         self._pretraining: list[Candidate] | None = None
 
     def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
-        rng = generator(self.problem.seed, snapshot.number, 0)
-        learnt = self._learn(snapshot, rng)
+        learnt = self.learnt(snapshot)
         if learnt is None:
             return []
+        rng = generator(self.problem.seed, snapshot.number, 1)
         model, net = learnt
         options = self.options
         weights = preferences(
@@ -114,17 +122,17 @@ class MogfnAl(RoundSampler[AlOptions]):
         return self._select(model, pool, snapshot, max(1, count - options.explore), rng)
 
     def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
-        snapshot = self.snapshot(len(self._told) + len(self._pending))
-        rng = generator(self.problem.seed, snapshot.number, 2)
-        learnt = self._learn(snapshot, rng)
+        snapshot = self.latest()
+        learnt = self.learnt(snapshot)
         if learnt is None:
             raise SpecError(f"sampler {self.name!r} has too few finished trials to learn from yet")
         model, net = learnt
+        rng = generator(self.problem.seed, snapshot.number, 2)
         weights = np.array([preference[goal.name] for goal in self.problem.optimised])
         beta = net.options.beta.high
         drawn = net.sample(repeated(weights, 16 * count, beta), rng)
         found = [
-            one for one in {one.digest: one for one in drawn}.values() if one.digest not in snapshot.proposed
+            one for one in {one.digest: one for one in drawn}.values() if one.digest not in self.proposed
         ]
         if not found:
             return []
@@ -149,14 +157,15 @@ class MogfnAl(RoundSampler[AlOptions]):
 
     # A round --------------------------------------------------------------------------------------
 
-    def _learn(self, snapshot: Snapshot, rng: np.random.Generator) -> tuple[Model, GFlowNet] | None:
-        """Model and policy for what a snapshot knows; None as long as there is too little."""
+    def learn(self, snapshot: Snapshot, kept: Tensors | None = None) -> Learnt | None:
         from .gflownet import GFlowNet
+        from .keeping import below
         from .model import Model, unwarped
 
         scored = [told for told in snapshot.told if told.observation.scored]
         if len(scored) < 4:
             return None
+        rng = generator(self.problem.seed, snapshot.number, 0)
         walks = Walks(self.problem.space, Division(self.options.bins), [told.candidate for told in scored])
         model = Model(
             self.problem,
@@ -167,6 +176,7 @@ class MogfnAl(RoundSampler[AlOptions]):
             self._pretrained(),
             self._exact_values,
             rng,
+            kept and below("model", kept),
         )
         improvement = self._improvement(model, [], rng) if self.options.acquisition == "nehvi" else None
         floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(self.objectives)
@@ -189,13 +199,21 @@ class MogfnAl(RoundSampler[AlOptions]):
             return np.array([cache[one.digest] for one in candidates]).reshape(-1, self.objectives)
 
         net = GFlowNet(walks, self.objectives, reward, self.options.gflownet, rng)
+        if kept is not None:
+            net.restore(below("policy", kept))
+            return Learnt(model, net)
         known = [told.candidate for told in scored]
         known += self._neighbours(model, 2 * len(known), rng)
         net.memory.add(known, reward(known))
         loss = net.train()
         errors = {f"surrogate_error/{name}": error for name, error in model.errors.items()}
         self.record(loss=loss, **errors)
-        return model, net
+        return Learnt(model, net)
+
+    def tensors(self, learnt: Learnt) -> Tensors:
+        from .keeping import under
+
+        return under("model", learnt.model.tensors) | under("policy", learnt.net.tensors)
 
     def _select(
         self,

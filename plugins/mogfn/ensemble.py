@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,11 @@ class Surrogate(Protocol):
 
     error: Values
     """Its own estimate of its error, or of the noise: (m,)."""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What was trained: given as `kept` with the same data, nothing is trained again."""
+        ...
 
     def predict(self, features: Floats) -> tuple[Values, Values]:
         """Mean and standard deviation of features (n, F): two arrays (n, m)."""
@@ -64,6 +70,7 @@ class Ensemble:
         values: Values,
         rng: np.random.Generator,
         *,
+        kept: Mapping[str, Tensor] | None = None,
         members: int = 8,
         width: int = 32,
         steps: int = 300,
@@ -79,21 +86,33 @@ class Ensemble:
         weights = torch.as_tensor(counts, dtype=torch.float32)[:, :, None]
         with seeded(int(rng.integers(2**31))), one_thread():
             self._net = Members(members, features.shape[1], values.shape[1], width)
-            optimizer = torch.optim.AdamW(self._net.parameters(), lr=learning_rate, weight_decay=decay)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-            for _ in range(steps):
-                optimizer.zero_grad()
-                loss = ((self._net(inputs) - targets).square() * weights).mean()
-                loss.backward()  # pyright: ignore[reportUnknownMemberType]
-                optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-                schedule.step()
+            if kept is not None:
+                self._net.load_state_dict(kept)
+            else:
+                self._train(inputs, targets, weights, steps, learning_rate, decay)
         self._calibrate(inputs, targets, torch.as_tensor(counts == 0))
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return self._net.state_dict()
 
     def predict(self, features: Floats) -> tuple[Values, Values]:
         with torch.no_grad(), one_thread():
             found = self._net(torch.as_tensor(features)).double().numpy()
         deviation = np.maximum(found.std(axis=0), 1e-3) * self._calibration
         return found.mean(axis=0) * self._scale + self._mean, deviation * self._scale
+
+    def _train(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, steps: int, learning_rate: float, decay: float
+    ) -> None:
+        optimizer = torch.optim.AdamW(self._net.parameters(), lr=learning_rate, weight_decay=decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss = ((self._net(inputs) - targets).square() * weights).mean()
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+            schedule.step()
 
     def _calibrate(self, inputs: Tensor, targets: Tensor, out: Tensor) -> None:
         """Compare the error of the left-out members' mean with those members' spread."""

@@ -18,36 +18,53 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 
-def layers(graph: Graph) -> Iterator[Integers]:
-    """All states of a graph, layer by layer, (n, S) each: a layer has the states so many steps away."""
+def layers(graph: Graph) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """All states of a graph, layer by layer: a layer has the n states so many steps away, (n, S).
+
+    With each come the steps that lead on, but *stop*: rows (k,) of this layer and actions (k,).
+    """
     layer = graph.first()[None]
     while len(layer):
-        yield layer
-        allowed = graph.allowed(layer)[:, : graph.stop]
-        rows, actions = np.nonzero(allowed)
+        rows, actions = np.nonzero(graph.allowed(layer)[:, : graph.stop])
+        yield layer, rows, actions
         layer = np.unique(graph.step(layer[rows], actions), axis=0)
 
 
-def terminating_distribution(net: GFlowNet, weights: Sequence[float], beta: float) -> dict[Candidate, float]:
-    """P(x | w, β) of every candidate of a graph: the policy's mass, pushed through all states."""
+def terminating_distributions(
+    net: GFlowNet, weights: Vector, beta: float
+) -> tuple[list[Candidate], NDArray[np.float64]]:
+    """All n candidates of a graph, and P(x | w, β) for each of m preferences (m, d): (m, n).
+
+    The policy's mass is pushed through all states; nothing is sampled.
+    """
     graph = net.environment
     assert isinstance(graph, Graph)
-    mass: dict[bytes, float] = {graph.first().tobytes(): 1.0}
-    ended: dict[Candidate, float] = {}
-    for layer in layers(graph):
-        conditions = Conditions(
-            np.tile(np.asarray(weights, np.float64), (len(layer), 1)), np.full(len(layer), beta)
-        )
-        chances = net.action_probabilities(conditions, graph.encode(layer), graph.allowed(layer))
-        here = np.array([mass.pop(state.tobytes(), 0.0) for state in layer])
-        for state, chance in zip(layer, here * chances[:, graph.stop], strict=True):
-            ended[graph.candidate(state)] = float(chance)
-        rows, actions = np.nonzero(graph.allowed(layer)[:, : graph.stop])
-        moved = graph.step(layer[rows], actions)
-        for state, chance in zip(moved, here[rows] * chances[rows, actions], strict=True):
+    many = len(weights)
+    candidates: list[Candidate] = []
+    ended: list[NDArray[np.float64]] = []
+    coming: dict[bytes, NDArray[np.float64]] = {graph.first().tobytes(): np.ones(many)}
+    for layer, rows, actions in layers(graph):
+        count = len(layer)
+        conditions = Conditions(weights.repeat(count, axis=0), np.full(many * count, beta))
+        features, mask = graph.encode(layer), graph.allowed(layer)
+        chances = net.action_probabilities(
+            conditions, np.tile(features, (many, 1)), np.tile(mask, (many, 1))
+        ).reshape(many, count, -1)
+        here = np.column_stack([coming[state.tobytes()] for state in layer])
+        candidates += [graph.candidate(state) for state in layer]
+        ended.append(here * chances[:, :, graph.stop])
+        moving = here[:, rows] * chances[:, rows, actions]
+        coming = {}
+        for state, mass in zip(graph.step(layer[rows], actions), moving.T, strict=True):
             key = state.tobytes()
-            mass[key] = mass.get(key, 0.0) + float(chance)
-    return ended
+            coming[key] = coming.get(key, 0.0) + mass
+    return candidates, np.concatenate(ended, axis=1)
+
+
+def terminating_distribution(net: GFlowNet, weights: Sequence[float], beta: float) -> dict[Candidate, float]:
+    """P(x | w, β) of every candidate of a graph, for one preference."""
+    candidates, (found,) = terminating_distributions(net, np.array([weights], np.float64), beta)
+    return dict(zip(candidates, found.tolist(), strict=True))
 
 
 def target(log_rewards: Vector) -> tuple[Vector, float]:

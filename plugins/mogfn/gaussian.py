@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import gpytorch as _gpytorch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from .environment import Floats
 from .gflownet import one_thread, seeded
+from .keeping import below, under
 
 gpytorch: Any = _gpytorch  # its types leave much unknown
 Values = NDArray[np.float64]
@@ -37,7 +39,13 @@ class GaussianProcesses:
     """Independent exact Gaussian processes, hyperparameters by their marginal likelihood."""
 
     def __init__(
-        self, features: Floats, values: Values, rng: np.random.Generator, *, steps: int = 60
+        self,
+        features: Floats,
+        values: Values,
+        rng: np.random.Generator,
+        *,
+        kept: Mapping[str, torch.Tensor] | None = None,
+        steps: int = 60,
     ) -> None:
         self._mean = values.mean(axis=0)
         self._scale = np.maximum(values.std(axis=0), 1e-12)
@@ -47,11 +55,20 @@ class GaussianProcesses:
         self._models: list[Any] = []
         with seeded(int(rng.integers(2**31))), one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for column in targets.T:
-                self._models.append(_fit(inputs, column.contiguous(), steps))
+            for index, column in enumerate(targets.T):
+                found = kept and below(str(index), kept)
+                self._models.append(_fit(inputs, column.contiguous(), steps, found))
         noise = np.array([float(model.likelihood.noise.detach()) for model in self._models])
         self.error = np.sqrt(noise) * self._scale
         """Estimated standard deviation of the noise: (m,)."""
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            name: tensor
+            for index, model in enumerate(self._models)
+            for name, tensor in under(str(index), model.state_dict()).items()
+        }
 
     def predict(self, features: Floats) -> tuple[Values, Values]:
         inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
@@ -67,12 +84,17 @@ class GaussianProcesses:
         return np.column_stack(means) * self._scale + self._mean, scaled
 
 
-def _fit(inputs: torch.Tensor, targets: torch.Tensor, steps: int) -> Any:
+def _fit(
+    inputs: torch.Tensor, targets: torch.Tensor, steps: int, kept: Mapping[str, torch.Tensor] | None
+) -> Any:
     likelihood = gpytorch.likelihoods.GaussianLikelihood(
         noise_constraint=gpytorch.constraints.GreaterThan(1e-5)
     ).double()
     likelihood.initialize(noise=1e-2)
     model = _Exact(inputs, targets, likelihood).double()
+    if kept is not None:
+        model.load_state_dict(kept)
+        return model.eval()
     margin = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     model.train()
@@ -81,5 +103,4 @@ def _fit(inputs: torch.Tensor, targets: torch.Tensor, steps: int) -> Any:
         loss = -margin(model(inputs), targets)
         loss.backward()
         optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-    model.eval()
-    return model
+    return model.eval()

@@ -6,7 +6,7 @@ Jain et al., "Multi-Objective GFlowNets", arXiv 2210.12765 (MOGFN-PC).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
@@ -30,7 +30,7 @@ from .losses import (
 )
 from .memory import Memory
 from .options import TrainingOptions
-from .policy import Heads, Policy
+from .policy import Conditioning, Heads, Policy
 from .scalarise import log_scalarise
 
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
@@ -179,7 +179,12 @@ class GFlowNet:
         """Evaluate the policy along walks, each under its condition and with its rewards (B, d)."""
         owner = torch.as_tensor(walks.owner)
         encoded, log_beta = self._encoded(conditions)
-        heads = self._heads(self.policy, walks, encoded[owner], log_beta[owner])
+        heads: Heads = self.policy(
+            torch.as_tensor(walks.features, dtype=self._dtype),
+            torch.as_tensor(walks.mask),
+            self.policy.prepare(encoded, log_beta)[owner],
+            None if walks.parents is None else torch.as_tensor(walks.parents),
+        )
         taken = torch.as_tensor(walks.actions)[:, None]
         forward = heads.forward.gather(1, taken).squeeze(1).double()
         count, lengths = len(walks.candidates), torch.as_tensor(walks.lengths)
@@ -233,7 +238,21 @@ class GFlowNet:
         self, conditions: Conditions, features: Floats, mask: Bools
     ) -> NDArray[np.float64]:
         """P_F of states under conditions, one each: (n, A)."""
-        return self._probabilities(self._served, self._encoded(conditions), features, mask, None)
+        return self._probabilities(
+            self._served, self._prepared(self._served, conditions), features, mask, None
+        )
+
+    # Keeping --------------------------------------------------------------------------------------
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights of the policy that proposals come from."""
+        return self._served.state_dict()
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take weights instead of training."""
+        self.policy.load_state_dict(tensors)
+        self._served.load_state_dict(tensors)
 
     # Inside ---------------------------------------------------------------------------------------
 
@@ -256,11 +275,11 @@ class GFlowNet:
     def _act(
         self, conditions: Conditions, policy: Policy, exploration: float
     ) -> Callable[[Integers, Floats, Bools], Integers]:
-        encoded, log_beta = self._encoded(conditions)
+        prepared = self._prepared(policy, conditions)
 
         def act(rows: Integers, features: Floats, mask: Bools) -> Integers:
-            chosen = torch.as_tensor(rows)
-            weights = self._probabilities(policy, (encoded[chosen], log_beta[chosen]), features, mask, None)
+            conditioning = prepared[torch.as_tensor(rows)]
+            weights = self._probabilities(policy, conditioning, features, mask, None)
             if exploration:
                 even = mask / mask.sum(axis=1, keepdims=True)
                 weights = (1 - exploration) * weights + exploration * even
@@ -269,13 +288,11 @@ class GFlowNet:
         return act
 
     def _act_back(self, conditions: Conditions) -> Callable[[Integers, Floats, Bools], Integers]:
-        encoded, log_beta = self._encoded(conditions)
+        prepared = self._prepared(self.policy, conditions)
 
         def act(rows: Integers, features: Floats, origins: Bools) -> Integers:
-            chosen = torch.as_tensor(rows)
-            weights = self._probabilities(
-                self.policy, (encoded[chosen], log_beta[chosen]), features, origins, origins
-            )
+            conditioning = prepared[torch.as_tensor(rows)]
+            weights = self._probabilities(self.policy, conditioning, features, origins, origins)
             return pick(weights, self._rng)
 
         return act
@@ -283,7 +300,7 @@ class GFlowNet:
     def _probabilities(
         self,
         policy: Policy,
-        condition: tuple[Tensor, Tensor],
+        conditioning: Conditioning,
         features: Floats,
         mask: Bools,
         origins: Bools | None,
@@ -292,21 +309,12 @@ class GFlowNet:
             heads: Heads = policy(
                 torch.as_tensor(features, dtype=self._dtype),
                 torch.as_tensor(mask),
-                *condition,
+                conditioning,
                 None if origins is None else torch.as_tensor(origins),
             )
         found = heads.forward if origins is None else heads.backward
         assert found is not None
         return found.double().exp().numpy()
-
-    def _heads(self, policy: Policy, walks: Trajectories, encoded: Tensor, log_beta: Tensor) -> Heads:
-        return policy(
-            torch.as_tensor(walks.features, dtype=self._dtype),
-            torch.as_tensor(walks.mask),
-            encoded,
-            log_beta,
-            None if walks.parents is None else torch.as_tensor(walks.parents),
-        )
 
     def _log_backward(self, walks: Trajectories, heads: Heads, taken: Tensor) -> Tensor:
         """Log P_B(s_t | s_t+1) by state s_t; 0 for the last, whose candidate has one way back."""
@@ -319,6 +327,10 @@ class GFlowNet:
             ways = np.roll(walks.parents.sum(axis=1), -1)
             back = -torch.as_tensor(np.log(np.maximum(ways, 1)))
         return torch.where(torch.as_tensor(last), 0.0, back)
+
+    def _prepared(self, policy: Policy, conditions: Conditions) -> Conditioning:
+        with torch.no_grad():
+            return policy.prepare(*self._encoded(conditions))
 
     def _encoded(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
         encoded = torch.as_tensor(self.encoder.encode(conditions), dtype=self._dtype)

@@ -7,7 +7,7 @@ z = -log(1 + MARGIN - reward): near the best, where candidates compete, small di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from . import rewards
 from .describe import Describer
 from .ensemble import Ensemble, Surrogate
 from .environment import Floats
+from .keeping import Tensors, below, under
 from .rounds import RoundOptions, Told
+
+if TYPE_CHECKING:
+    from .gaussian import GaussianProcesses
 
 Values = NDArray[np.float64]
 SurrogateName = Literal["ensemble", "gp"]
@@ -56,6 +60,7 @@ class Model:
         pretraining: Sequence[Candidate],
         exact_values: Callable[[Candidate], Mapping[str, float]],
         rng: np.random.Generator,
+        kept: Tensors | None = None,
     ) -> None:
         self.problem = problem
         self._describe = describer.describe
@@ -72,26 +77,39 @@ class Model:
         fit = _fitter(surrogate)
         measured = [goal.name for goal in self._goals if goal.name not in problem.exact]
         exact = [goal.name for goal in self._goals if goal.name in problem.exact]
-        self._parts: list[tuple[list[str], Surrogate]] = []
+        self._parts: dict[str, tuple[list[str], Surrogate]] = {}
         self.errors: dict[str, float] = {}
         if measured:
-            found = fit(self._describe(candidates), self._targets(points, measured), rng)
-            self._parts.append((measured, found))
+            trained = kept and below("measured", kept)
+            found = fit(self._describe(candidates), self._targets(points, measured), rng, kept=trained)
+            self._parts["measured"] = measured, found
             self.errors = {name: float(error) for name, error in zip(measured, found.error, strict=True)}
         if exact:
             known = [*candidates, *pretraining]
             values = [exact_values(one) for one in known]
-            self._parts.append((exact, fit(self._describe(known), self._targets(values, exact), rng)))
-        self._success = self._learn_failures(told, rng)
+            trained = kept and below("exact", kept)
+            found = fit(self._describe(known), self._targets(values, exact), rng, kept=trained)
+            self._parts["exact"] = exact, found
+        self._success = self._learn_failures(told, rng, kept and below("success", kept))
         self.front = self._rewards_of(points)[[one.observation.violation == 0 for one in self.scored]]
         """Rewards of feasible finished trials: (n, d)."""
+
+    @property
+    def tensors(self) -> Tensors:
+        """What was trained: given as `kept` with the same trials, nothing is trained again."""
+        found = {name: surrogate for name, (_, surrogate) in self._parts.items()}
+        if self._success is not None:
+            found["success"] = self._success
+        return {
+            key: tensor for name, part in found.items() for key, tensor in under(name, part.tensors).items()
+        }
 
     def believe(self, candidates: Sequence[Candidate], *, exactly: bool = False) -> Belief:
         """What the model says; `exactly` computes exact goals instead of modelling them."""
         features = self._describe(candidates)
         means: dict[str, Values] = {}
         deviations: dict[str, Values] = {}
-        for names, surrogate in self._parts:
+        for names, surrogate in self._parts.values():
             mean, deviation = surrogate.predict(features)
             means |= dict(zip(names, mean.T, strict=True))
             deviations |= dict(zip(names, deviation.T, strict=True))
@@ -141,12 +159,14 @@ class Model:
             chance *= _normal_cdf(mean[:, 0] - 0.5, deviation[:, 0])
         return np.maximum(chance, LEAST_CHANCE)
 
-    def _learn_failures(self, told: Sequence[Told], rng: np.random.Generator) -> Surrogate | None:
+    def _learn_failures(
+        self, told: Sequence[Told], rng: np.random.Generator, kept: Tensors | None
+    ) -> Surrogate | None:
         rows = [one for one in told if one.observation.scored or one.observation.outcome in FAILURES]
         success = np.array([[float(one.observation.scored)] for one in rows])
         if success.all():
             return None
-        return Ensemble(self._describe([one.candidate for one in rows]), success, rng)
+        return Ensemble(self._describe([one.candidate for one in rows]), success, rng, kept=kept)
 
 
 def warped(values: Values) -> Values:
@@ -169,7 +189,7 @@ def _scale(goal: Goal, points: Sequence[Mapping[str, float]], options: RoundOpti
     return rewards.Scale(goal, worst, found.best, found.log) if inside else found
 
 
-def _fitter(name: SurrogateName) -> Callable[[Floats, Values, np.random.Generator], Surrogate]:
+def _fitter(name: SurrogateName) -> type[Ensemble | GaussianProcesses]:
     if name == "ensemble":
         return Ensemble
     from .gaussian import GaussianProcesses

@@ -23,6 +23,7 @@ from .walk import Walks
 
 if TYPE_CHECKING:
     from .gflownet import GFlowNet, Rewards
+    from .keeping import Tensors
 
 INFEASIBLE = 0.3
 """Rewards of a candidate that breaks a bound are cut to this part. At β = 24 that is 3e-13 of its
@@ -41,7 +42,7 @@ class PcOptions(RoundOptions):
     )
 
 
-class MogfnPc(RoundSampler[PcOptions]):
+class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
     """MOGFN-PC (Jain et al., arXiv 2210.12765, section 4.1): P(x | w, β) ∝ R_w(x)^β.
 
     Where all optimised objectives are exact (static), the policy is trained on them before the first
@@ -67,7 +68,7 @@ class MogfnPc(RoundSampler[PcOptions]):
         return 0 if self.exact else self.options.initial
 
     def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
-        net = self._trained(snapshot)
+        net = self.learnt(snapshot)
         if net is None:
             return []
         rng = generator(self.problem.seed, snapshot.number, 1)
@@ -76,13 +77,13 @@ class MogfnPc(RoundSampler[PcOptions]):
         return distinct(net, weights, snapshot.proposed, rng)
 
     def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
-        snapshot = self.snapshot(len(self._told) + len(self._pending))
-        net = self._trained(snapshot)
+        snapshot = self.latest()
+        net = self.learnt(snapshot)
         if net is None:
             raise SpecError(f"sampler {self.name!r} has no finished trial to learn from yet")
         weights = np.array([preference[goal.name] for goal in self.problem.optimised])
         rng = generator(self.problem.seed, snapshot.number, 2)
-        found = distinct(net, np.tile(weights, (count, 1)), snapshot.proposed, rng)
+        found = distinct(net, np.tile(weights, (count, 1)), self.proposed, rng)
         conditions = repeated(weights, len(found), net.options.beta.high)
         graph = isinstance(net.environment, Graph)
         likely: list[float | None] = [None] * len(found)
@@ -100,18 +101,23 @@ class MogfnPc(RoundSampler[PcOptions]):
 
     # Training -------------------------------------------------------------------------------------
 
-    def _trained(self, snapshot: Snapshot) -> GFlowNet | None:
-        """The policy for what a snapshot knows; None as long as there is nothing to learn from."""
+    def learn(self, snapshot: Snapshot, kept: Tensors | None = None) -> GFlowNet | None:
         if self.exact:
             if self._net is None:
-                self._net = self._train(self._rewards_of_anything(), generator(self.problem.seed, 0, 2))
+                self._net = self._train(self._rewards_of_anything(), generator(self.problem.seed, 0, 2), kept)
             return self._net
         scored = [told for told in snapshot.told if told.observation.scored]
         if not scored:
             return None
-        return self._train(self._rewards_of(scored), generator(self.problem.seed, snapshot.number, 0), scored)
+        rng = generator(self.problem.seed, snapshot.number, 0)
+        return self._train(self._rewards_of(scored), rng, kept, scored)
 
-    def _train(self, reward: Rewards, rng: np.random.Generator, scored: Sequence[Told] = ()) -> GFlowNet:
+    def tensors(self, learnt: GFlowNet) -> Tensors:
+        return learnt.tensors
+
+    def _train(
+        self, reward: Rewards, rng: np.random.Generator, kept: Tensors | None, scored: Sequence[Told] = ()
+    ) -> GFlowNet:
         from .gflownet import GFlowNet
 
         options = self.options.gflownet
@@ -119,6 +125,9 @@ class MogfnPc(RoundSampler[PcOptions]):
             options = options.model_copy(update={"replay": 1.0})
         known = [told.candidate for told in scored]
         net = GFlowNet(self._environment(known), self.objectives, reward, options, rng)
+        if kept is not None:
+            net.restore(kept)
+            return net
         if scored:
             net.memory.add(known, reward(known))
         loss = net.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,6 +18,17 @@ class Heads(NamedTuple):
     forward: Tensor
     backward: Tensor | None
     flow: Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the trunk is told of n conditions: a shift (n, width) and a factor of logits (n, 1), or none."""
+
+    shift: Tensor
+    scale: Tensor | None
+
+    def __getitem__(self, rows: Tensor) -> Conditioning:
+        return Conditioning(self.shift[rows], None if self.scale is None else self.scale[rows])
 
 
 class Policy(nn.Module):
@@ -50,16 +62,23 @@ class Policy(nn.Module):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
+    def prepare(self, conditions: Tensor, log_beta: Tensor) -> Conditioning:
+        """Prepare conditions (B, C) with their log β (B, 1): once a walk, not once a state."""
+        scale = None
+        if self.scale is not None:
+            scale = nn.functional.softplus(self.scale(log_beta) + 0.5413)  # 1 to start from
+        return Conditioning(self.condition(conditions), scale)
+
     def forward(
-        self, features: Tensor, mask: Tensor, conditions: Tensor, log_beta: Tensor, origins: Tensor | None
+        self, features: Tensor, mask: Tensor, conditioning: Conditioning, origins: Tensor | None
     ) -> Heads:
-        """Evaluate states: features (N, F), mask (N, A), conditions (N, C), log β (N, 1)."""
-        hidden = nn.functional.silu(self.state(features) + self.condition(conditions))
+        """Evaluate states: features (N, F), mask (N, A), each under its condition (N)."""
+        hidden = nn.functional.silu(self.state(features) + conditioning.shift)
         for block in self.blocks:
             hidden = hidden + nn.functional.silu(block(hidden))
         logits = self.forward_head(hidden)
-        if self.scale is not None:
-            logits = logits * nn.functional.softplus(self.scale(log_beta) + 0.5413)  # 1 to start from
+        if conditioning.scale is not None:
+            logits = logits * conditioning.scale
         backward = None
         if self.backward_head is not None and origins is not None:
             backward = log_softmax(self.backward_head(hidden), origins)

@@ -7,9 +7,9 @@ was under way is computed again.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProble
 from ...core.draw import draw_new
 from ...core.seeds import generator
 from .options import TrainingOptions
+
+if TYPE_CHECKING:
+    from .keeping import Tensors
 
 
 class RoundOptions(PluginOptions):
@@ -41,6 +44,7 @@ class RoundOptions(PluginOptions):
 
 
 RoundsT = TypeVar("RoundsT", bound=RoundOptions, covariant=True)  # noqa: PLC0105
+LearntT = TypeVar("LearntT")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,11 @@ class Snapshot:
     """Digests of all candidates proposed so far."""
 
 
-class RoundSampler(Sampler[RoundsT]):
-    """Keeps the log and the rounds; a subclass makes a round's proposals."""
+class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
+    """Keeps the log and the rounds; a subclass learns from what is known, and makes a round's proposals.
+
+    A preference stated at the end is served with what the last round learnt.
+    """
 
     restore: ClassVar = "history"
 
@@ -97,6 +104,7 @@ class RoundSampler(Sampler[RoundsT]):
         self._round: Snapshot | None = None
         self._used = 0
         self._queue: list[Candidate] | None = None
+        self._learnt: tuple[tuple[int, int], LearntT | None] | None = None
         self._metrics: dict[str, float] = {}
 
     @property
@@ -105,9 +113,25 @@ class RoundSampler(Sampler[RoundsT]):
         return len(self.problem.optimised)
 
     @property
+    def proposed(self) -> Collection[str]:
+        """Digests of all candidates asked for so far."""
+        return self._proposed
+
+    @property
     def initial(self) -> int:
         """How many candidates are random before the first round."""
         return self.options.initial
+
+    @abstractmethod
+    def learn(self, snapshot: Snapshot, kept: Tensors | None = None) -> LearntT | None:
+        """Train on what a snapshot knows; None where that is too little.
+
+        What `kept` holds isn't trained again: the result is the same.
+        """
+
+    @abstractmethod
+    def tensors(self, learnt: LearntT) -> Tensors:
+        """What `learn` takes from `kept`."""
 
     @abstractmethod
     def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
@@ -137,6 +161,33 @@ class RoundSampler(Sampler[RoundsT]):
     def diagnostics(self) -> Mapping[str, float]:
         metrics, self._metrics = self._metrics, {}
         return metrics
+
+    def learnt(self, snapshot: Snapshot) -> LearntT | None:
+        """What a snapshot teaches; trained once for the latest one."""
+        known = snapshot.number, len(snapshot.told)
+        if self._learnt is None or self._learnt[0] != known:
+            self._learnt = known, self.learn(snapshot)
+        return self._learnt[1]
+
+    def latest(self) -> Snapshot:
+        """What the last round knew; before the first, what is known now."""
+        return self._round or self.snapshot(len(self._told) + len(self._pending))
+
+    def save(self) -> bytes | None:
+        known, learnt = self._learnt or (None, None)
+        if known is None or learnt is None:
+            return None
+        from .keeping import to_bytes
+
+        return to_bytes(known, self.tensors(learnt))
+
+    def load(self, saved: bytes) -> None:
+        from .keeping import from_bytes
+
+        known, tensors = from_bytes(saved)
+        snapshot = self.latest()
+        if known == (snapshot.number, len(snapshot.told)):  # else it is of another time: train anew
+            self._learnt = known, self.learn(snapshot, tensors)
 
     def snapshot(self, number: int) -> Snapshot:
         """What is known now."""

@@ -61,7 +61,7 @@ class Walks(Environment):
         taken = np.zeros((count, self._table.shape[1]), np.float32)
         record: list[NDArray[np.int64]] = []
         while True:
-            rows = np.array([row for row in range(count) if not isinstance(made[row], Candidate)], np.int64)
+            rows = np.array([row for row in range(count) if isinstance(made[row], tuple)], np.int64)
             if not len(rows):
                 break
             decisions = np.array([made[row] for row in rows], np.int64)

@@ -113,7 +113,7 @@ def graph_flow(graph: Graph, log_rewards: Mapping[Candidate, float]) -> dict[byt
     from orchestrate.plugins.mogfn.exact import layers
 
     flow: dict[bytes, float] = {}
-    for layer in reversed(list(layers(graph))):
+    for layer, _, _ in reversed(list(layers(graph))):
         for state in layer:
             parts = [log_rewards[graph.candidate(state)]]
             for action in np.flatnonzero(graph.allowed(state[None])[0, : graph.stop]):

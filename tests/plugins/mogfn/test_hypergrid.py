@@ -81,4 +81,4 @@ def test_walks_back_and_forth() -> None:
         for candidate, length in zip(walks.candidates, walks.lengths, strict=True):
             assert length == 1 + sum(candidate.values())  # type: ignore[arg-type]
     assert graph.candidate(graph.state(Candidate({"x0": 1, "x1": 4, "x2": 0})))["x1"] == 4
-    assert sum(len(layer) for layer in exact.layers(graph)) == space.size()
+    assert sum(len(layer) for layer, _, _ in exact.layers(graph)) == space.size()
