@@ -115,7 +115,7 @@ def submitted(data: Mapping[str, Any], settings: Settings) -> Points:
 
 
 def alone(data: Mapping[str, Any], table: Table) -> tuple[Points, list[float]]:
-    """Ask and tell the job's sampler directly, without Ray or a catalog: points, and seconds a trial."""
+    """Ask and tell the job's sampler directly, without Ray or a catalog: points, and CPU seconds a trial."""
     stage = resolved(data).stages[0]
     sampler, problem = stage.sampler, stage.problem
     assert sampler is not None
@@ -125,14 +125,14 @@ def alone(data: Mapping[str, Any], table: Table) -> tuple[Points, list[float]]:
     points: list[tuple[float, ...]] = []
     seconds: list[float] = []
     for number in range(problem.budget):
-        begun = time.perf_counter()
+        begun = time.process_time()
         candidate = sampler.ask(number)
-        asked = time.perf_counter()
+        asked = time.process_time()
         found = values(table, candidate, names)
         points.append(as_point(found))
-        told = time.perf_counter()
+        told = time.process_time()
         sampler.tell(number, candidate, Observation("finished", found))
-        seconds.append(asked - begun + time.perf_counter() - told)
+        seconds.append(asked - begun + time.process_time() - told)
     return np.array(points), seconds
 
 

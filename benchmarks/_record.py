@@ -100,8 +100,16 @@ class Run:
         return cls(name, chosen, given.seeds or seeds[chosen], path, only, time.time())
 
     def publish(self, records: Sequence[Record]) -> None:
-        """Show the records and write them as JSON, with command, versions and duration."""
+        """Show the records and write them."""
+        self.show(records)
+        self.write(records)
+
+    def show(self, records: Sequence[Record]) -> None:
+        """Print the records as a table."""
         Console(width=None if sys.stdout.isatty() else 150).print(as_table(self.name, records))
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Write the records as JSON, with command, versions and duration."""
         if self.json is None:
             return
         common = {
