@@ -263,7 +263,7 @@ def main() -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    scale = Scale(3, 2, 0.05) if run.size == "smoke" else Scale(12, 12, 0.5)
+    scale = Scale(3, 2, 0.05) if run.size == "smoke" else Scale(12, 12, 1.0)
     run.publish(measure(run, scale))
 
 

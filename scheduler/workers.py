@@ -154,6 +154,16 @@ class Ranks:
         self.collective.close()
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a worker says of its task, `seconds` after it began."""
+
+    value: Any
+    last: bool
+    seconds: float
+    cancelled: bool = False
+
+
 class WorkerActor:
     """One worker of a coded group: a task at a time, and an ear for cancellations beside it.
 
@@ -170,21 +180,21 @@ class WorkerActor:
 
     def call(
         self, function: Callable[[Any], Any], argument: Any, number: int, pause: float
-    ) -> Iterator[tuple[Any, bool, float]]:
-        """Run task `number`; give each value, whether it is the last, and the seconds since its start.
-
-        Raises:
-            Cancelled: it was given up.
-        """
+    ) -> Iterator[_Answer]:
+        """Run task `number`, after a pause; give its answers. The last one may be that it was given up."""
         if self._threads:
             self._limit_threads()
         begun = time.perf_counter()
         with self._heard:
-            if self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause):
-                raise Cancelled
-        with cancellable(lambda: self._cancelled >= number):
-            for value, last in answers(function, argument):
-                yield value, last, time.perf_counter() - begun
+            given_up = self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause)
+        try:
+            with cancellable(lambda: self._cancelled >= number):
+                if given_up:
+                    raise Cancelled
+                for value, last in answers(function, argument):
+                    yield _Answer(value, last, time.perf_counter() - begun)
+        except Cancelled:
+            yield _Answer(None, last=True, seconds=time.perf_counter() - begun, cancelled=True)
 
     def _limit_threads(self) -> None:
         import torch
@@ -340,12 +350,12 @@ class RayWorkerGroup(WorkerGroup):
     def _reply(self, task: _Task) -> Reply:
         worker, ticket = task.worker, task.ticket
         try:
-            value, last, seconds = ray.get(next(task.replies))
+            answer = cast(_Answer, ray.get(next(task.replies)))
         except RayTaskError as error:
-            if isinstance(error.cause, Cancelled):
-                return Reply(worker, error="cancelled", ticket=ticket, cause="cancelled")
             text = f"worker {worker} raised: {error}"
             return Reply(worker, error=text, ticket=ticket, cause="raised")
         except RayError as error:  # the process, its node or its objects are gone
             return Reply(worker, error=f"worker {worker} died: {error}", ticket=ticket, cause="died")
-        return Reply(worker, value, seconds, ticket=ticket, last=last)
+        if answer.cancelled:
+            return Reply(worker, None, answer.seconds, "cancelled", ticket, "cancelled")
+        return Reply(worker, answer.value, answer.seconds, ticket=ticket, last=answer.last)

@@ -117,7 +117,8 @@ class Auto(Planner):
 
     def record(self, loads: Floats, seconds: Floats, duration: float, decode: float) -> None:
         """Keep a round, and begin to decide when it is time."""
-        self._selector.record(loads, seconds, duration)
+        if self._decoding:  # not the first round, in which processes start
+            self._selector.record(loads, seconds, duration)
         self._decoding.append(decode)
         self._durations.append(duration)
         self._rounds += 1
