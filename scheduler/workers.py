@@ -187,14 +187,12 @@ class WorkerActor:
         begun = time.perf_counter()
         with self._heard:
             given_up = self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause)
-        try:
-            with cancellable(lambda: self._cancelled >= number):
-                if given_up:
-                    raise Cancelled
+        if not given_up:
+            with suppress(Cancelled), cancellable(lambda: self._cancelled >= number):
                 for value, last in answers(function, argument):
                     yield _Answer(value, last, time.perf_counter() - begun)
-        except Cancelled:
-            yield _Answer(None, last=True, seconds=time.perf_counter() - begun, cancelled=True)
+                return
+        yield _Answer(None, last=True, seconds=time.perf_counter() - begun, cancelled=True)
 
     def _limit_threads(self) -> None:
         import torch
