@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 from orchestrate.core import (
@@ -235,3 +235,13 @@ def deadly(die: bool) -> int:
     if die:
         os._exit(1)
     return 0
+
+
+def by_parts(count: int) -> Generator[int, None, str]:
+    """Answer so many times, then go on until it is given up, or 0 times and end."""
+    yield from range(count)
+    for _ in range(count * 1000):
+        if cancelled():
+            raise Cancelled
+        time.sleep(0.01)
+    return "all"

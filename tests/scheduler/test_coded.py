@@ -48,6 +48,25 @@ def pids(group: RayWorkerGroup) -> list[int]:
     return [replies[worker].value for worker in range(group.size)]
 
 
+def test_a_task_answers_part_by_part_until_it_is_given_up(group: RayWorkerGroup) -> None:
+    group.send(1, parts.by_parts, 2, ticket="one")
+    group.send(2, parts.by_parts, 0, ticket="other")
+    replies = [group.receive(timeout=60) for _ in range(3)]
+    told = {(one.worker, one.value, one.ticket, one.last) for one in replies if one is not None}
+    assert told == {(1, 0, "one", False), (1, 1, "one", False), (2, "all", "other", True)}
+    group.send(1, parts.by_parts, 0, ticket="next")  # waits for the one before
+    assert group.receive(timeout=0.1) is None
+    group.send(1, parts.by_parts, 0, ticket="newer")
+    group.cancel([1])  # and what waits is forgotten
+    reply = group.receive(timeout=60)
+    assert reply is not None
+    assert (reply.worker, reply.cause, reply.ticket, reply.last) == (1, "cancelled", "one", True)
+    group.send(1, parts.by_parts, 0, ticket="after")
+    reply = group.receive(timeout=60)
+    assert reply is not None
+    assert (reply.value, reply.ticket) == ("all", "after")
+
+
 def test_a_training_outlives_workers_that_die_or_stop(group: RayWorkerGroup) -> None:
     processes = pids(group)
     session = strategy(stragglers=1, inject={"p_slow": 0.3, "seconds": 0.2}).open(group, 1)

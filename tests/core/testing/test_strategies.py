@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -166,3 +167,30 @@ def test_local_workers_keep_the_protocol() -> None:
     assert group.now() == 1.5
     group.replace(2)
     assert all(reply.error is None for reply in group.map(str, range(4)))
+
+
+def in_parts(items: list[str]) -> Generator[str, None, str]:
+    yield from items[:-1]
+    return items[-1]
+
+
+def test_a_generator_s_replies_are_spread_over_its_task() -> None:
+    group = LocalWorkers(2, seconds=lambda worker, _: 4.0 if worker else 3.0)
+    group.send(0, in_parts, ["a"], ticket=0)
+    group.send(1, in_parts, ["b", "c", "d", "e"], ticket=1)
+    told = []
+    while (reply := group.receive()) is not None:
+        told.append((group.now(), reply.value, reply.last))
+    assert told == [
+        (1.0, "b", False),
+        (2.0, "c", False),
+        (3.0, "a", True),
+        (3.0, "d", False),
+        (4.0, "e", True),
+    ]
+    group.send(1, in_parts, ["b", "c"])
+    assert group.receive().value == "b"
+    group.cancel([1])
+    reply = group.receive()
+    assert (reply.cause, reply.last) == ("cancelled", True)
+    assert [one.value for one in group.map(in_parts, [["x", "y"], ["z"]])] == ["x", "y", "z"]
