@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,18 +54,19 @@ def enough(most_delay: int) -> int:
     return 2 * (most_delay + 4)
 
 
-def forecast(
-    known: tuple[Profile, Costs, str], models: int, asked: Plan | None, make: Callable[[Plan], str]
-) -> Forecast:
+def forecast(known: tuple[Profile, Costs, str], models: int, asked: Plan | None) -> Forecast:
     """Compare all schemes on what is known, and say what the one that was asked for is worth.
 
-    `asked` is None where the scheme is chosen during the run; `make` writes a plan as the job file does.
+    `asked` is None where the scheme is chosen during the run.
     """
     profile, costs, source = known
     report = compare(profile, models - 1, costs=costs)
     ways = {str(one.plan): one.seconds_per_job for one in report.best}
+    warning = ""
     if asked is not None:
-        ways[make(asked)] = replay(asked, profile, report.jobs, costs)[0].seconds_per_job
+        seconds = replay(asked, profile, report.jobs, costs)[0].seconds_per_job
+        ways[f"{asked}, as asked"] = seconds
+        warning = _warning(report, asked, seconds)
     plain = report.uncoded.seconds_per_job
     ranked = sorted(ways.items(), key=lambda way: way[1])
     return Forecast(
@@ -75,23 +76,21 @@ def forecast(
         report.gain,
         report.interval,
         report.reason,
-        _warning(report, asked, make, ways, plain) if asked is not None else "",
+        warning,
     )
 
 
-def _warning(
-    report: Report, asked: Plan, make: Callable[[Plan], str], ways: dict[str, float], plain: float
-) -> str:
+def _warning(report: Report, asked: Plan, seconds: float) -> str:
     if asked.scheme == "uncoded":
         return ""
-    seconds = ways[make(asked)]
     if not report.codes:
         return (
-            f"{make(asked)} is not expected to pay. `scheme: auto` measures first and doesn't code where "
-            "that doesn't pay; `scheme: uncoded` never does"
+            f"{asked}, which the job asks for, is not expected to pay. `scheme: auto` measures first and "
+            "doesn't code where that doesn't pay; `scheme: uncoded` never does"
         )
-    if seconds > plain:
-        return f"{make(asked)} is expected to be slower than not coding; {report.choice} is not"
+    if seconds > report.uncoded.seconds_per_job:
+        better = f"{report.choice} is not"
+        return f"{asked}, which the job asks for, is expected to be slower than not coding; {better}"
     return ""
 
 

@@ -165,7 +165,7 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
         asked = None
         if options.scheme != "auto":
             asked = Plan(options.scheme, self._parameters(options.scheme), self._wait())
-        return preflight.forecast(known, models, asked, lambda plan: f"{plan}, as asked")
+        return preflight.forecast(known, models, asked)
 
     def gradient(self, learner: Learner, samples: Tensor, group: WorkerGroup) -> float:
         """Leave the mean gradient over `samples` in `.grad`; returns the mean loss.

@@ -117,7 +117,7 @@ def _show(data: dict[str, Any], journal: Journal) -> None:
 
     console = Console(highlight=False)
     same = "all as recorded" if data["identical"] else f"{len(data['differences'])} otherwise than recorded"
-    console.print(f"{data['rounds']} rounds replayed, {same}   [dim]{data['journal']}[/]")
+    console.print(f"{data['rounds']} rounds replayed, {same}   [dim]{data['journal']}[/]", soft_wrap=True)
     for number, difference in data["differences"].items():
         console.print(f"  round {number}: {difference}")
     table = Table(show_header=False, box=None)

@@ -56,7 +56,7 @@ def test_a_scheme_that_is_not_expected_to_pay_is_warned_of(tmp_path: Path) -> No
     found = told({"stragglers": 1}, calm)
     assert found is not None
     assert found.choice == "uncoded"
-    assert "gc-frc(s=1), as asked is not expected to pay. `scheme: auto`" in found.warning
+    assert "gc-frc(s=1), which the job asks for, is not expected to pay. `scheme: auto`" in found.warning
     for scheme in ("auto", "uncoded"):  # the one refuses by itself, the other doesn't code
         other = told({"scheme": scheme}, calm)
         assert other is not None
