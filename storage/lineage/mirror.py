@@ -26,7 +26,7 @@ from .network import LOADER, RECIPE, WEIGHTS
 
 log = logging.getLogger(__name__)
 
-SHOWN = (".md", ".svg", ".png", ".html")  # files of a trial that MLflow shows: they are sent to its run
+SHOWN = (".md", ".svg", ".png", ".html", ".jsonl")  # files of a trial for its run
 LARGEST_SHOWN = 1_000_000  # bytes
 FRONT_RUNS = 50  # trials of a front that get a run of their own however they were launched
 
