@@ -61,10 +61,15 @@ class Quarantine:
 
     def record(self, worker: int, seconds: float) -> Finding | None:
         """Note how long a worker's task took; tells if it is to be replaced now."""
+        if not self._score:
+            return None
         self._times[worker].append(max(seconds, 1e-9))
         self._due[worker] -= 1
+        fastest = min(times[-1] for times in self._times if times)
+        if self._due[worker] > 0 or fastest >= self._score * seconds:
+            return None  # as nearly always, and at no cost
         known = min(map(len, self._times))
-        if self._due[worker] > 0 or known < self._tasks:
+        if known < self._tasks:
             return None
         taken = np.array([list(times)[-known:] for times in self._times]).T
         found = scores(taken, self._tasks, USUAL)
