@@ -18,7 +18,7 @@ from .selection.choose import replay
 from .simulation import Costs
 from .stragglers.profile import Profile
 
-ROUNDS = 120
+ROUNDS = 80
 """Rounds that are looked at, the last ones."""
 
 
