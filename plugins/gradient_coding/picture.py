@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .records import Journal
+from .stragglers.statistics import describe
 
 SHOWN = 400  # rounds, the last ones
 STATES = {"reply in time": "#dbe7f3", "straggler": "#c2410c", "process replaced": "#1b2733"}
@@ -34,8 +35,13 @@ def draw(journal: Journal, path: Path) -> None:
         cells[record.replaced, column] = 2
         for label, parts in zip(MARKS, (record.banked, record.partial), strict=True):
             marks[label] += [(first + column, worker) for worker, _, _ in parts]
-    figure = Figure(figsize=(11, 2.6 + min(0.18 * n, 6)), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    figure = Figure(figsize=(12, 2.6 + min(0.18 * n, 6)), layout="constrained")
+    axes = figure.subplot_mosaic(
+        [["rounds", "bursts"], ["seconds", "bursts"]], width_ratios=(7, 1), height_ratios=(2, 1)
+    )
+    upper, lower = axes["rounds"], axes["seconds"]
+    upper.tick_params(labelbottom=False)
+    _draw_bursts(journal, axes["bursts"])
     span = (first - 0.5, first + len(rounds) - 0.5)
     upper.imshow(
         cells,
@@ -81,10 +87,22 @@ def draw(journal: Journal, path: Path) -> None:
     lower.legend(loc="upper right", ncols=2, frameon=False, fontsize=8)
     for use in journal.uses:
         if span[0] < use.base + 1:
-            for axes in (upper, lower):
-                axes.axvline(use.base + 0.5, color="#1b2733", linewidth=0.8, linestyle=":")
+            for one in (upper, lower):
+                one.axvline(use.base + 0.5, color="#1b2733", linewidth=0.8, linestyle=":")
             place = (max(use.base + 0.5, span[0]), 1.0)
             lower.annotate(
                 f" {use.scheme['scheme']}", place, xycoords=("data", "axes fraction"), va="bottom", fontsize=8
             )
     figure.savefig(path)
+
+
+def _draw_bursts(journal: Journal, axes: Any) -> None:
+    """How many rounds on end workers straggled: numbers of bursts by length."""
+    found = describe(journal.pattern).bursts
+    bars = axes.barh([str(length) for length in found], list(found.values()), color=STATES["straggler"])
+    axes.bar_label(bars, padding=2, fontsize=8)
+    axes.margins(x=0.3)
+    axes.set(xticks=[], ylabel="rounds on end" if found else "", yticks=axes.get_yticks() if found else [])
+    axes.set_title("Bursts" if found else "No stragglers", loc="left", fontsize=10)
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)

@@ -136,6 +136,7 @@ def test_a_job_trains_by_turns_what_it_trains_alone(
         assert {name: row.metrics[name] for name in wanted} == pytest.approx(wanted, abs=1e-10, rel=1e-10)
         assert row.metrics["workers/rounds"] > 0
     (path,) = Path(settings.home, "artifacts").rglob("search/000000/**/rounds.jsonl")
+    assert "artifacts" in path.parts[-3:]  # what was written as rounds went on is gone: this has it all
     journal = Journal.read(path)
     assert {use.scheme["scheme"] for use in journal.uses} == {"sr-sgc", "gc-frc"}
     assert not [step.difference for step in replay(journal) if step.difference]
