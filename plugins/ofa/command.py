@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -93,7 +94,7 @@ def specialize(
         formats=tuple(export or ("safetensors",)),
         output=output,
         seed=seed,
-        progress=None if as_json else _progress,
+        progress=_progress if sys.stderr.isatty() and not as_json else None,
     )
     if as_json:
         typer.echo(json.dumps(_data(deployment), indent=1))
@@ -134,7 +135,8 @@ def _print(deployment: Deployment) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    typer.echo(err=True)
+    if sys.stderr.isatty():
+        typer.echo(err=True)
     out = Console()
     shown = Table(box=None, pad_edge=False)
     for heading in ("", deployment.searched_on, "accuracy", "MACs", "parameters", "memory", "latency"):

@@ -15,13 +15,13 @@ from pathlib import Path
 from ...core.errors import ArtifactError
 from ..artifacts import ArtifactStore
 from ..catalog import Catalog
-from ..models import TERMINAL_TRIAL_STATES, HitRow, JobRow, OutboxRow, StageRow, TrialRow
+from ..models import TERMINAL_TRIAL_STATES, ArtifactRow, HitRow, JobRow, OutboxRow, StageRow, TrialRow
 from ..recall import reasons, statistics, trace
 from ..report.facts import JobFacts, StageFacts, read
 from . import describe, outbox
 from .client import JOB, NOTE, PARENT, NetworkFiles, Recorder, chunks
 from .describe import entity_of, ms
-from .links import artifact_root, run_url, store_name
+from .links import artifact_root, model_url, run_url, store_name
 from .network import LOADER, RECIPE, WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -290,8 +290,9 @@ class Mirror:
     # Models ---------------------------------------------------------------------------------------
 
     def _models(self, facts: JobFacts) -> dict[int, str]:
-        """Log supernets, and the chosen trials' networks with links to them; give their ids by trial id.
+        """Log supernets, and networks with links to them; give their ids by trial id.
 
+        Networks are those of the chosen trials, and of all trials of their stage that exported one.
         A supernet is what a stage of one trial leaves as `supernet`, beside the `weights` of one of its
         networks, which `candidate` (JSON) describes.
         """
@@ -304,9 +305,11 @@ class Mirror:
                 if any(file.kind == "supernet" for file in facts.files(trial)):
                     logged.update(self._logged(facts, stage, trial, sources))
                     sources |= {stage.name: logged[trial.id]} if trial.id in logged else {}
-        for trial in facts.chosen[:FRONT_RUNS] if facts.answer else ():
-            assert facts.answer is not None
-            logged.update(self._logged(facts, facts.answer, trial, sources))
+        if facts.answer is not None:
+            exported = [trial for trial in facts.answer.trials if _exports(facts.files(trial))]
+            wanted = {trial.id: trial for trial in (*facts.chosen[:FRONT_RUNS], *exported[:FRONT_RUNS])}
+            for trial in wanted.values():
+                logged.update(self._logged(facts, facts.answer, trial, sources))
         return logged
 
     def _logged(
@@ -335,14 +338,8 @@ class Mirror:
         if "candidate" in kept:
             chosen = store.verify(kept["candidate"].uri, kept["candidate"].sha256)
             candidate = json.loads(chosen.read_text(encoding="utf-8"))
-        source = next(
-            (
-                sources[name]
-                for name in stage.spec.program.options.values()
-                if isinstance(name, str) and name in sources
-            ),
-            None,
-        )
+        named = stage.spec.program.options.values()
+        origin = next((name for name in named if isinstance(name, str) and name in sources), None)
         recipe = {
             "space": space.model_dump(mode="json"),
             "candidate": candidate,
@@ -363,7 +360,7 @@ class Mirror:
                 params=candidate,
                 tags={
                     JOB: job.id,
-                    **({"orchestrate.supernet_model": source} if source else {}),
+                    **(self._cut_from(origin, sources[origin]) if origin is not None else {}),
                     "orchestrate.trial": self._trial_entity(trial),
                     "orchestrate.digest": trial.digest,
                     "orchestrate.data": f"{task['name']} {task['digest']}",
@@ -374,6 +371,12 @@ class Mirror:
             model_id = self._recorder.log_model(run_id, network)
         self._model_metrics(run_id, model_id, trial)
         return self._remember(f"{'model' if stage.goals else 'supernet'}:{trial.id}", model_id)
+
+    def _cut_from(self, stage: str, model_id: str) -> dict[str, str]:
+        """Tag and note that lead from a network to its supernet."""
+        link = model_url("", self._recorder.experiment_id, model_id)
+        note = f"Cut from [the supernet of stage {stage}]({link})."
+        return {"orchestrate.supernet_model": model_id, NOTE: note}
 
     def _model_metrics(self, run_id: str, model_id: str, trial: TrialRow) -> None:
         assert trial.ended_at is not None
@@ -391,6 +394,10 @@ class Mirror:
         if self._known.get(entity) != mirror_id:
             self._known[entity] = self._unsaved[entity] = mirror_id
         return mirror_id
+
+
+def _exports(files: Sequence[ArtifactRow]) -> bool:
+    return any(file.kind.startswith("export") for file in files)
 
 
 def _standing(trial: TrialRow) -> tuple[str, bool, bool]:

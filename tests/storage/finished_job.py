@@ -241,13 +241,20 @@ def write_search(written: Written, seed: int = 0) -> None:
     ledger.end_stage(stage, "finished", "the time budget is used up")
 
 
-def write_deploy(written: Written, networks: bool = True) -> None:
+def write_deploy(written: Written, networks: bool = True, lesser: bool = False) -> None:
+    """Three trials of the front; with `lesser` a fourth that isn't, with an exported network."""
     ledger, stage = written.ledger, written.stage("deploy")
     ledger.start_stage(stage)
     for number, width in enumerate((512, 128, 32)):
         candidate = {"width": width, "activation": "relu"}
         trial = launch(written, "deploy", number, candidate)
         finish(written, trial, 0.98 - 1.0 / width, files=_weights(written, candidate) if networks else ())
+    if lesser:
+        candidate = {"width": 600, "activation": "relu"}
+        trial = launch(written, "deploy", 3, candidate)
+        export = written.home / "network.onnx"
+        export.write_bytes(b"a network")
+        finish(written, trial, 0.5, files=[*_weights(written, candidate), ("export.onnx", export)])
     ledger.end_stage(stage, "finished")
     for row in written.catalog.trials(stage_id=stage):
         ledger.tested(row.id, {"accuracy": row.values["accuracy"] - 0.01})

@@ -20,7 +20,7 @@ from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.lineage import Drainer, register, sync
 from orchestrate.storage.lineage.links import mirrors_of
 from orchestrate.storage.recall import invalidate
-from tests.storage.finished_job import Written, write_all
+from tests.storage.finished_job import Written, begin, end, write_all, write_deploy, write_supernet
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -141,8 +141,24 @@ def test_networks_lead_to_the_supernet_they_were_cut_from(written: Written, stor
     assert models
     for model in models.values():
         assert model.tags["orchestrate.supernet_model"] == supernet.model_id
+        assert f"/models/{supernet.model_id}" in model.tags["mlflow.note.content"]
     run = next(run for key, run in runs(store).items() if run.info.run_id == supernet.source_run_id)
     assert "phases.svg" in {item.path for item in client.list_artifacts(run.info.run_id)}
+
+
+def test_an_exported_network_is_logged_also_when_another_is_better(tmp_path: Path, store: str) -> None:
+    with Catalog.open(str(tmp_path / "catalog.db")) as catalog:
+        written = begin(catalog, tmp_path)
+        write_supernet(written)
+        write_deploy(written, lesser=True)
+        end(written)
+        sync(catalog, store, written.job_id)
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("digits-nas")
+    models = {str(one.name): one for one in client.search_logged_models([experiment.experiment_id])}
+    supernet = models["digits-nas-supernet-0"]
+    assert models["digits-nas-deploy-3"].tags["orchestrate.supernet_model"] == supernet.model_id
+    assert len(models) == 5
 
 
 def test_delivering_everything_again_changes_nothing(written: Written, store: str) -> None:
