@@ -56,10 +56,10 @@ class Setting:
 
 DIGITS = Setting(
     "digits",
-    {"name": "digits"},
+    {"name": "digits", "validation": 0.28, "test": 0.44},  # 504 to train on: with more, all reach 99 %
     {"name": "ofa-mobilenetv3", "preset": "tiny", "resolutions": [8]},
     {"clip": 5, "augment": {"shift": 1}, "batch_size": 50, "calibration_images": 500},
-    epochs=16,
+    epochs=24,
 )
 FASHION = Setting(
     "Fashion-MNIST",

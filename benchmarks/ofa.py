@@ -16,6 +16,8 @@ from orchestrate.plugins.ofa.phases import corners
 from orchestrate.plugins.ofa.sorting import sort_inner
 
 ARMS = (SHRINKING, "warm-start", "scratch-distilled", "scratch")
+FEWEST = 3
+"""Seeds below which no verdict is given."""
 
 
 def arms(bench: Bench) -> list[Record]:
@@ -40,7 +42,11 @@ def _compared(
 ) -> Record:
     ours = np.array(found[SHRINKING])
     gains = {arm: compare((ours - found[arm]).tolist(), [0.0] * bench.seeds) for arm in ARMS[1:]}
-    told = [f"over {arm} {one.mean:+.4f} ({one.low:+.4f} to {one.high:+.4f})" for arm, one in gains.items()]
+    several = bench.seeds >= FEWEST
+    told = [
+        f"over {arm} {one.mean:+.4f}" + (f" ({one.low:+.4f} to {one.high:+.4f})" if several else "")
+        for arm, one in gains.items()
+    ]
     return Record(
         claim=f"{bench.setting.name}: progressive shrinking beats training everything from scratch",
         metric=f"test accuracy, {kind}",
@@ -48,9 +54,9 @@ def _compared(
         spread=quartiles(ours.tolist()),
         seeds=bench.seeds,
         peers={arm: float(np.mean(found[arm])) for arm in ARMS[1:]},
-        goal="above scratch",
-        holds=gains["scratch"].low > 0,
-        note=f"gain, 95 %: {', '.join(told)}",
+        goal="above scratch" if several else "",
+        holds=gains["scratch"].low > 0 if several else None,
+        note=f"gain{', 95 %' if several else ''}: {', '.join(told)}",
         details={"accuracies": found, "spent": spent},
     )
 

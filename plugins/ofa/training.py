@@ -40,10 +40,10 @@ class PhaseReport:
     accuracy: dict[str, float]
     largest_change: float
     """Of the largest network's accuracy since the phase began."""
-    by_resolution: dict[str, dict[str, float]]
-    """The corners' accuracies at other resolutions: the smallest, the middle and the largest there is."""
     verdict: str = "kept"
     """`kept`, `stopped` (the training ends here) or `rolled back` (and with its beginning's weights)."""
+    by_resolution: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    """The corners' accuracies at the smallest, a middle and the largest resolution."""
 
 
 @dataclass
