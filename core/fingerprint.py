@@ -69,6 +69,13 @@ class Fingerprint(Plugin[OptionsT]):
     exact: ClassVar[bool] = False
     """Whether equal prints mean equal candidates, so that measured objectives are shared too."""
 
+    def prepare(self) -> None:
+        """Make ready, when a stage begins: start processes, load tables. Its time isn't a candidate's.
+
+        Called off the driver's main thread, once before any `compute`, or not at all. Errors are left to
+        `compute`.
+        """
+
     def at_sight(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
         """The first keys of the candidate's print, where they come much cheaper than the rest.
 

@@ -229,6 +229,8 @@ class _Run:
             hashing=not only_equal(stage),
             familiar=familiarity(self.catalog, policy, self.ledger.job_id),
         )
+        if stage.fingerprint is not None and examiner.hashing:
+            self._executor.submit(stage.fingerprint.prepare)
         self.ledger.start_stage(row.id, policy.context if policy else "")
         event = StageEvent(
             self.ledger.job_id,

@@ -42,6 +42,11 @@ class FunctionalHash(Fingerprint[FunctionalHashOptions]):
         super().__init__(options)
         self._workers = Workers(self.options) if self.options.isolate else None
 
+    def prepare(self) -> None:
+        """Start the process that probes: it imports torch, which takes seconds."""
+        if self._workers is not None:
+            self._workers.start()
+
     def at_sight(self, candidate: Candidate, space: SearchSpace) -> tuple[Key, ...]:
         """The keys that take no run. A share of candidates, `check`, isn't known by its structure."""
         if "functional" not in self.options.tiers or not can_probe(space, self.options):

@@ -71,12 +71,12 @@ def probe_network(probe: NetworkProbe, settings: NetworkSettings) -> Signature:
 
 @contextmanager
 def _frozen_torch() -> Generator[None]:
-    """Float64 on one thread, and torch's generator given back as it was."""
+    """Float64 on one thread, with gradients; and torch given back as it was."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     try:
-        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():  # pyright: ignore[reportUnknownMemberType]
             yield
     finally:
         torch.set_default_dtype(dtype)

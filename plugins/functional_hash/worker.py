@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import tempfile
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import IO, Any
 
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
@@ -42,6 +44,16 @@ class Workers:
         self._options = options
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Have a worker ready.
+
+        Raises:
+            LostError: none could be started.
+        """
+        worker = _Worker(self._options)
+        with self._lock:
+            self._idle.append(worker)
 
     def probe(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> Outcome:
         """Probe in a worker.
@@ -90,6 +102,7 @@ class _Worker:
                 pass_fds=(asked, told),
                 cwd=tempfile.gettempdir(),  # the current folder may vanish
                 env=environment,
+                start_new_session=True,  # so that what a candidate starts ends with it
             )
         except OSError as error:
             raise LostError(f"no process could be started to probe candidates: {error}") from error
@@ -134,7 +147,8 @@ def _pack(value: object) -> bytes:
 def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -189,9 +203,12 @@ def _prepare(options: FunctionalHashOptions) -> None:
 
     import torch
 
-    from . import estimator, function, network  # noqa: F401 # pyright: ignore[reportUnusedImport] - no limit counts them
+    from . import estimator, function  # noqa: F401 # pyright: ignore[reportUnusedImport] - no limit counts them
+    from .network import NetworkProbe, NetworkSettings, probe_network
 
     torch.set_num_threads(1)
+    # The first network has torch import much more: that is no candidate's time either.
+    probe_network(NetworkProbe(lambda: torch.nn.Conv2d(1, 2, 3), (1, 4, 4)), NetworkSettings())
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - no path to handle
         pages = int(file.read().split()[0])
     limit = pages * resource.getpagesize() + options.memory * 2**20
@@ -200,8 +217,6 @@ def _prepare(options: FunctionalHashOptions) -> None:
 
 
 def _answer(order: Any, options: FunctionalHashOptions) -> dict[str, Any]:
-    import signal
-
     from .probing import probe_candidate
 
     space_type, space_options, choices, shape = order

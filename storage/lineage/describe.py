@@ -224,8 +224,8 @@ def recall_note(
     for trial, hit, origin in answered[:NOTED_HITS]:
         lines.append(f"| {trial.number} | {origin.shown} | {hit.tier} | {hit.saved_seconds:.3g} s |")
     if answered:
-        left = f"{len(answered) - NOTED_HITS:,} more, and " if len(answered) > NOTED_HITS else ""
-        lines += ["", f"{left}the scores of all: the table `trials.json` among this run's artifacts."]
+        left = f"{len(answered) - NOTED_HITS:,} more, and all" if len(answered) > NOTED_HITS else "All"
+        lines += ["", f"{left} scores, stand in the table `trials.json` among this run's artifacts."]
     return "\n".join(lines)
 
 
@@ -250,9 +250,8 @@ def trials_table(
     choices = list(dict.fromkeys(name for trial in stage.trials for name in trial.candidate))
     goals = list(dict.fromkeys(name for trial in stage.trials for name in trial.values))
     spread = len(choices) <= COLUMNS
-    columns = ["trial", "state", *goals, *(choices if spread else ["candidate"])]
-    columns += ["recalled from", "source run", "by key", "saved s", "hashed for s", "invalid"]
-    columns += ["run", "reason", "digest"]
+    columns = ["trial", "state", *goals, "recalled from", "by key", "saved s", "hashed for s", "invalid"]
+    columns += [*(choices if spread else ["candidate"]), "run", "source run", "reason", "digest"]
     rows: list[list[object]] = []
     for trial in stage.trials:
         drawn = (
@@ -262,11 +261,10 @@ def trials_table(
         hit = hits.get(trial.id)
         spent = trial.timings.get("fingerprint")
         origin = origins.get(trial.recalled_from) if trial.recalled_from is not None else None
-        recalled = [origin and origin.entity, origin and origin.run_id, hit.tier if hit else None]
-        recalled += [hit.saved_seconds if hit else None, spent]
         why = invalid.get(hit.tombstone_id) if hit and hit.tombstone_id is not None else None
-        end = [why, run_ids.get(trial.id), trial.reason, trial.digest]
-        rows.append([trial.number, trial.state, *values, *drawn, *recalled, *end])
+        recalled = [origin and origin.entity, hit and hit.tier, hit and hit.saved_seconds, spent, why]
+        end = [run_ids.get(trial.id), origin and origin.run_id, trial.reason, trial.digest]
+        rows.append([trial.number, trial.state, *values, *recalled, *drawn, *end])
     return columns, rows
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrate.core import Candidate, Choose, EstimatorProbe, FunctionProbe, SearchSpace, Shape
@@ -36,6 +39,11 @@ class Perceptrons(SearchSpace):
         return nn.Sequential(nn.Flatten(), *identities, nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 3))
 
 
+def pid_file(parent: int) -> Path:
+    """Where a candidate that was probed for process `parent` says whom it started."""
+    return Path(tempfile.gettempdir(), f"orchestrate-test-{parent}.pid")
+
+
 def harm(name: str) -> Callable[[int, int], Sequence[float]]:
     def run(seed: int, examples: int) -> Sequence[float]:
         match name:
@@ -43,6 +51,10 @@ def harm(name: str) -> Callable[[int, int], Sequence[float]]:
                 time.sleep(60)
             case "memory":
                 _ = [bytearray(2**20) for _ in range(100_000)]
+            case "children":
+                child = subprocess.Popen(["sleep", "60"])
+                pid_file(os.getppid()).write_text(str(child.pid))
+                time.sleep(60)
             case "exit":
                 os._exit(3)
             case "raise":
@@ -69,7 +81,7 @@ class Harmful(SearchSpace):
     summary = "candidates that do harm"
 
     def choices(self, choose: Choose) -> None:
-        kinds = ["good", "hang", "memory", "exit", "raise", "print", "nan", "inf", "zero"]
+        kinds = ["good", "hang", "children", "memory", "exit", "raise", "print", "nan", "inf", "zero"]
         choose.categorical("kind", kinds)
         choose.integer("spare", 0, 1)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from orchestrate.plugins.hyperparameters.declaration import HyperparameterOption
 from orchestrate.plugins.hyperparameters.space import Hyperparameters
 from orchestrate.plugins.nasbench.space import NasBench201, from_string
 from tests.core.testing.examples import Blobs, Three
-from tests.plugins.functional_hash.parts import Harmful, Perceptrons, Pipelines
+from tests.plugins.functional_hash.parts import Harmful, Perceptrons, Pipelines, pid_file
 
 TASK = Blobs()
 
@@ -181,13 +182,18 @@ def test_a_candidate_is_bounded(limited: FunctionalHash, kind: str, reason: str 
     assert (reason or "") in caplog.text
 
 
-def test_a_candidate_that_hangs_is_ended(caplog: Any) -> None:
+def test_a_candidate_that_hangs_is_ended_with_what_it_started(caplog: Any) -> None:
     begun = time.monotonic()
-    impatient = hashing(isolate=True, seconds=0.5)
-    found = impatient.compute(Candidate({"kind": "hang", "spare": 0}), Harmful(), TASK)
+    impatient = hashing(isolate=True, seconds=1.0)
+    impatient.prepare()
+    found = impatient.compute(Candidate({"kind": "children", "spare": 0}), Harmful(), TASK)
     assert [key.tier for key in found.keys] == ["exact"]
-    assert "took over 0.5 s" in caplog.text
+    assert "took over 1 s" in caplog.text
     assert time.monotonic() - begun < 55  # it sleeps for 60; the start of the process may take long
+    noted = pid_file(os.getpid())
+    status = Path(f"/proc/{noted.read_text()}/stat")
+    noted.unlink()
+    assert not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def test_the_same_key_in_a_process_of_its_own(limited: FunctionalHash) -> None:
