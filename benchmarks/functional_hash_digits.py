@@ -45,8 +45,8 @@ from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft
 from orchestrate.storage.recall import Statistics, statistics
 
-WIDTH, DEPTH, EPOCHS, BATCH = 8, 1, 3, 64
-POPULATION, TOURNAMENT = 10, 4
+WIDTH, DEPTH, EPOCHS, BATCH = 8, 1, 2, 64
+POPULATION, TOURNAMENT = 8, 4
 CONFIRMATIONS = 3
 TIERS = ("exact", "structural", "functional")
 REGISTRY = Registry.discover()
@@ -264,7 +264,7 @@ def opened(folder: str) -> Iterator[Catalog]:
 def main() -> None:
     torch.set_num_threads(1)
     run = Run.from_command_line(__file__, __doc__, {"smoke": 1, "default": 10, "full": 30})
-    budget = {"smoke": 3, "default": 30, "full": 100}[run.size]
+    budget = {"smoke": 3, "default": 25, "full": 100}[run.size]
     notes = run.json.with_suffix(".partial") if run.json else None
     trainings = Trainings(notes)
     warm_up()
@@ -342,7 +342,7 @@ def cost(found: Sequence[Found]) -> Record:
         seeds=len(found),
         goal="< 0.01",
         holds=fmean(shares) < 0.01,
-        note="the first three epochs of small cells; a longer training costs more, a hash doesn't",
+        note="two epochs of small cells; a longer training costs more, a hash doesn't",
     )
 
 

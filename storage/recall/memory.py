@@ -25,6 +25,7 @@ from ..models import (
     TrialRow,
     table_of,
 )
+from ..owner import known_dead
 
 _CLASSES = table_of(ClassRow)
 
@@ -49,6 +50,7 @@ FIND_CLAIMS = (
         ClaimRow.trial_id,
         ClaimRow.job_id,
         TrialRow.state,
+        JobRow.lease_owner,
         func.coalesce(JobRow.lease_expires_at > database_time(), false()).label("leased"),
     )
     .join(JobRow, JobRow.id == ClaimRow.job_id)
@@ -177,8 +179,9 @@ class Memory:
         for claim in self._connection.execute(FIND_CLAIMS, {"ids": ids}):
             # A claim of this very job stands while its trial runs: one that was queued again is decided
             # on by this driver, which must not make the two wait for each other in turn.
-            alive = claim.state == "running" if claim.job_id == self._job_id else bool(claim.leased)
-            self._by_id[claim.class_id].claims.append(Claim(claim.trial_id, claim.job_id, alive))
+            own = claim.job_id == self._job_id
+            alive = claim.state == "running" if own else claim.leased and not known_dead(claim.lease_owner)
+            self._by_id[claim.class_id].claims.append(Claim(claim.trial_id, claim.job_id, bool(alive)))
         rows = self._connection.execute(FIND_EVALUATIONS, {"ids": ids}).all()
         curves = self._curves(rows, steps)
         for row in rows:

@@ -18,6 +18,7 @@ from orchestrate.core.fingerprint import Key, Print
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.drafts import JobDraft, Proposal, Result
 from orchestrate.storage.ledger import Decision, Ledger
+from orchestrate.storage.owner import this_process
 from orchestrate.storage.recall import Launch, RecallPolicy, Wait
 
 CONTEXT = "c" * 32
@@ -117,10 +118,11 @@ def repeat(index: int, url: str, trials: str, classes: str, evaluations: str) ->
         ledger.release()
 
 
-def lead_and_die(index: int, url: str) -> None:
+def lead_and_die(index: int, url: str, owner: str) -> None:
     """Launch a trial of a class, and be killed while it runs."""
     catalog = Catalog.open(url)
-    ledger = catalog.create_job(JobDraft("dead", {}, "", 0, {}, ("s",)), "dead driver", 600.0)
+    owner = this_process() if owner == "this process" else owner
+    ledger = catalog.create_job(JobDraft("dead", {}, "", 0, {}, ("s",)), owner, 600.0)
     ledger.start_job()
     [stage] = catalog.stages(ledger.job_id)
     ledger.start_stage(stage.id, CONTEXT)

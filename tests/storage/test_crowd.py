@@ -70,9 +70,18 @@ def test_many_drivers_train_each_class_so_often_and_never_wait_for_each_other(
     assert check(catalog) == []
 
 
-def test_a_killed_leader_is_taken_over_once(catalog: Catalog) -> None:
+def test_a_killed_leader_of_this_machine_is_taken_over_at_once(catalog: Catalog) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        crowd.together(1, crowd.lead_and_die, catalog.url)
+        crowd.together(1, crowd.lead_and_die, catalog.url, "this process")
+    one, two = [started(catalog, name).ask(proposal(0, "f"))[0] for name in ("one", "two")]
+    assert isinstance(one, Launch)
+    assert isinstance(two, Wait)
+    assert two.holder_id == one.trial_id
+
+
+def test_a_killed_leader_of_another_machine_is_taken_over_once(catalog: Catalog) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        crowd.together(1, crowd.lead_and_die, catalog.url, "somewhere else")
     drivers = [started(catalog, name) for name in ("one", "two")]
     first = [driver.ask(proposal(0, "f"))[0] for driver in drivers]
     assert [type(one) for one in first] == [Wait, Wait]
