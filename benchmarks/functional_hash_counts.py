@@ -35,6 +35,7 @@ from orchestrate.core import (
     NetworkProbe,
     Observation,
     SearchProblem,
+    Shape,
     digest,
     enumerate_candidates,
 )
@@ -181,14 +182,25 @@ def missed(
 # Time ---------------------------------------------------------------------------------------------
 
 
+class Larger(NasBench201):
+    """The space, its cells hashed on 16 x 16."""
+
+    def probe(self, candidate: Candidate, shape: Shape) -> NetworkProbe:
+        return NetworkProbe(lambda: CellBlock(cell(candidate), 4), (4, 16, 16))
+
+
 def times(cells: int, trained: int) -> list[Record]:
-    """Time the hash of a cell as a job would have it, and the training of its network."""
-    space = NasBench201(NasBench201Options(width=8, depth=1))
+    """Time the hash of a cell, as a job has it and on 16 x 16, and the training of its network."""
+    options = NasBench201Options(width=8, depth=1)
+    space, larger = NasBench201(options), Larger(options)
     chosen = random.Random(0).sample(list(enumerate_candidates(space)), cells)
     registry = Registry.discover()
     task = registry.get("task", "digits").plugin()
     hashing = FunctionalHash(FunctionalHashOptions(isolate=False))
-    spent = [1000 * cpu(lambda one=one: hashing.compute(one, space, task)) for one in chosen][1:] or [0.0]
+    own, spent = (
+        [1000 * cpu(lambda one=one, where=where: hashing.compute(one, where, task)) for one in chosen][1:]
+        for where in (space, larger)
+    )
     train = registry.get("program", "train").plugin
     program = train(train.Options(epochs=3))
     training: list[float] = []
@@ -196,20 +208,20 @@ def times(cells: int, trained: int) -> list[Record]:
         with tempfile.TemporaryDirectory() as folder:
             trial = LocalTrial(one, space, task, Path(folder))
             training.append(1000 * cpu(lambda trial=trial: program.run(trial)))
-    median = statistics.median(spent)
+    median = statistics.median(own)
     share = median / statistics.median(training)
     tabulated = statistics.median(load("cifar10")[one].seconds for one in chosen)
     return [
         Record(
             "A NAS-Bench-201 cell is hashed in milliseconds",
-            "ms",
-            median,
+            "ms, of 16 x 16",
+            statistics.median(spent),
             quartiles(spent),
             len(spent),
-            {},
+            {"of 8 x 8, as the space asks for": median},
             f"< {GOAL_MS:g}",
-            median < GOAL_MS,
-            "4 examples of 4 x 16 x 16, all tiers, semantics trained, 2 steps of trace; processor time",
+            statistics.median(spent) < GOAL_MS,
+            "4 examples of 4 channels, all tiers, semantics trained, 2 steps of trace; processor time",
         ),
         Record(
             "Hashing costs little beside training: 3 epochs of one small cell's network on digits",
