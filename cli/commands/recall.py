@@ -221,6 +221,9 @@ def import_(
     They are fingerprinted now. Both must agree in data, space, program, code and objectives. Doing it again
     adds nothing.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     from ...core.errors import SpecError
     from ...core.registry import Registry
     from ...core.resolver import load, resolve
@@ -236,7 +239,10 @@ def import_(
         row = store.job(source)
         earlier = resolve(row.spec, registry)
         wanted = _stage(store, row, from_stage)
-        looked, added = bring_in(store, job, target, earlier, earlier.stage(wanted.name), wanted)
+        stages = (target, earlier, earlier.stage(wanted.name), wanted)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task("hashing", total=store.counts(wanted.id).get("finished", 0))
+            looked, added = bring_in(store, job, *stages, lambda done: progress.update(bar, completed=done))
     typer.echo(
         f"Looked at {plural(looked, 'finished trial')} of stage {wanted.name}, job {row.id}: "
         f"{added:,} are new to the recall of stage {target.spec.name}."
