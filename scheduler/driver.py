@@ -16,12 +16,13 @@ from typing import Any
 
 from ..core.candidate import Candidate
 from ..core.crash import crash_point
-from ..core.errors import CatalogError, ClusterError, JobBusyError, OrchestrateError
+from ..core.errors import ArtifactError, CatalogError, ClusterError, JobBusyError, OrchestrateError
 from ..core.hookspecs import JobEvent, StageEvent
 from ..core.job import Job, Stage
 from ..core.registry import Registry
 from ..core.resolver import resolve
 from ..core.sampler import Sampler
+from ..storage.artifacts import ArtifactStore
 from ..storage.catalog import Catalog
 from ..storage.ledger import JobDraft, Ledger, RecallPolicy
 from ..storage.lineage import Drainer
@@ -32,6 +33,7 @@ from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect
 from .engine import run_stage
 from .examine import Examiner
 from .final import confirm, score_on_test
+from .history import trained_kind
 from .lease import LEASE_SECONDS, Heartbeat
 from .provenance import provenance
 from .recalling import familiarity, namespace, only_equal, recall_policy
@@ -298,7 +300,21 @@ class _Run:
             self.ledger.end_stage(row.id, "failed", last)
             raise _Ended("failed", f"stage {stage.spec.name!r} has no finished trial: {last}")
         self._confirm(stage, rows)
+        self._keep_trained(stage, run.sampler)
         self.ledger.end_stage(row.id, "finished", run.reason)
+
+    def _keep_trained(self, stage: Stage, sampler: Sampler) -> None:
+        """Save what the sampler has trained, so that `sample` needn't train it again; it could."""
+        saved = sampler.save()
+        if saved is None:
+            return
+        store, job, name = ArtifactStore(self.settings.artifacts), self.ledger.job_id, stage.spec.name
+        try:
+            kept = store.put_bytes(saved, job, name, "sampler.state", trained_kind(name))
+        except ArtifactError as error:
+            log.warning("stage %s: %s. `orchestrate sample` will train again", name, error)
+        else:
+            self.ledger.add_artifacts([kept])
 
     def _confirm(self, stage: Stage, rows: Sequence[TrialRow]) -> None:
         """Train the best once more, where the stage recalls."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from ..core.candidate import Candidate
-from ..core.errors import SpaceExhausted, SpecError, near_misses
+from ..core.errors import ArtifactError, SpaceExhausted, SpecError, near_misses
 from ..core.job import Job, Stage
 from ..core.pareto import violation
 from ..core.preference import normalised
@@ -16,10 +17,16 @@ from ..core.registry import Registry
 from ..core.resolver import resolve
 from ..core.sampler import Observation, Outcome, Sampler, Suggestion
 from ..core.space import replay
+from ..storage.artifacts import ArtifactStore
 from ..storage.catalog import Catalog
-from ..storage.models import JobRow, TrialRow
+from ..storage.models import ArtifactRow, JobRow, TrialRow
 
 log = logging.getLogger(__name__)
+
+
+def trained_kind(stage: str) -> str:
+    """Kind of the artifact with what a stage's sampler has trained."""
+    return f"sampler/{stage}"
 
 
 def observation(stage: Stage, outcome: Outcome, values: Mapping[str, float]) -> Observation:
@@ -90,7 +97,18 @@ def sample(
     sampler.start(asked.problem)
     stages = {found.name: found.id for found in catalog.stages(row.id)}
     sampler = restore_sampler(sampler, asked, catalog.events(stages[asked.spec.name]))
+    for kept in catalog.artifacts(row.id, kind=trained_kind(asked.spec.name)):
+        _load(sampler, kept)
     return weights, sampler.propose_for(weights, count)
+
+
+def _load(sampler: Sampler, kept: ArtifactRow) -> None:
+    try:
+        path = ArtifactStore(Path()).verify(kept.uri, kept.sha256)
+    except ArtifactError as error:
+        log.warning("%s. What sampler %r trained is trained again", error, sampler.name)
+    else:
+        sampler.load(path.read_bytes())
 
 
 def _stage(job: Job, name: str | None) -> Stage:

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,23 @@ class ArtifactStore:
             target = folder / safe_name(source.name)
             atomic_copy(source, target)
             return describe_file(target, kind, trial_id)
+        except OSError as error:
+            raise ArtifactError(f"artifact {kind!r} can't be kept under {self.root}: {error}") from error
+
+    def put_bytes(self, data: bytes, job_id: str, stage: str, name: str, kind: str) -> NewArtifact:
+        """Write a file of the job's own, beside the stage's trials.
+
+        Raises:
+            ArtifactError: the store can't be written.
+        """
+        try:
+            folder = self.root / safe_name(job_id) / safe_name(stage)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile() as source:
+                source.write(data)
+                source.flush()
+                atomic_copy(Path(source.name), folder / safe_name(name))
+            return describe_file(folder / safe_name(name), kind)
         except OSError as error:
             raise ArtifactError(f"artifact {kind!r} can't be kept under {self.root}: {error}") from error
 

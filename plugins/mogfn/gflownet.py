@@ -144,7 +144,7 @@ class GFlowNet:
         new, back = np.flatnonzero(~old), np.flatnonzero(old)
         walks: list[Trajectories] = []
         if len(new):
-            act = self._act(conditions[new], self.policy, self.options.exploration)
+            act = self._act(conditions[new], self.policy, self.options.exploration, self._rng)
             walks.append(self.environment.forward(len(new), act, self._rng))
         if len(back):
             known = self._known(conditions[back])
@@ -213,9 +213,8 @@ class GFlowNet:
     def sample(self, conditions: Conditions, rng: np.random.Generator) -> Sequence[Candidate]:
         """Draw one candidate a condition from the policy, without exploration."""
         with one_thread():
-            return self.environment.forward(
-                len(conditions), self._act(conditions, self._served, 0.0), rng
-            ).candidates
+            act = self._act(conditions, self._served, 0.0, rng)
+            return self.environment.forward(len(conditions), act, rng).candidates
 
     def log_probability(self, candidates: Sequence[Candidate], conditions: Conditions) -> NDArray[np.float64]:
         """Log P(x | w, β) of candidates, each under its condition: (n,). In a tree only.
@@ -273,7 +272,7 @@ class GFlowNet:
         return self.memory.draw(score, self._rng)
 
     def _act(
-        self, conditions: Conditions, policy: Policy, exploration: float
+        self, conditions: Conditions, policy: Policy, exploration: float, rng: np.random.Generator
     ) -> Callable[[Integers, Floats, Bools], Integers]:
         prepared = self._prepared(policy, conditions)
 
@@ -283,7 +282,7 @@ class GFlowNet:
             if exploration:
                 even = mask / mask.sum(axis=1, keepdims=True)
                 weights = (1 - exploration) * weights + exploration * even
-            return pick(weights, self._rng)
+            return pick(weights, rng)
 
         return act
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrate.core import Candidate
+from orchestrate.core.scalarisation import simplex
 from orchestrate.plugins.mogfn import exact
 from orchestrate.plugins.mogfn.hypergrid import HyperGrid
 from orchestrate.plugins.mogfn.scalarise import log_scalarise
@@ -20,7 +21,9 @@ FRONTS = {  # size, functions: points of the front, hypervolume over the origin
     (8, ("branin", "currin", "shubert", "beale")): (38, 0.373155),
     (32, ("branin", "currin")): (36, 0.982144),
     (32, ("currin", "shubert")): (32, 0.734926),
+    (32, ("branin", "shubert")): (14, 0.883845),
     (32, ("branin", "currin", "shubert")): (104, 0.682080),
+    (32, ("branin", "currin", "shubert", "beale")): (373, 0.449313),
 }
 
 
@@ -46,6 +49,42 @@ def test_log_partition_functions() -> None:
             weights = np.array([weight, 1 - weight])
             found = exact.target(8 * log_scalarise("weighted-sum")(weights, rewards))[1]
             assert found == pytest.approx(log_z, abs=2e-4)
+
+
+def test_a_concave_front_needs_another_scalarisation() -> None:
+    """One sample for each of 64 preferences from the exact policy at β = 64, where the front is concave: a
+    weighted sum misses parts of it that Tchebycheff's distance reaches.
+    """
+    rewards = np.maximum(scores(32, ("currin", "shubert")), 0)
+    weights = simplex(2, 63)
+    rng = np.random.default_rng(0)
+    shares = {}
+    for name in ("weighted-sum", "tchebycheff"):
+        targets = [exact.target(64 * log_scalarise(name)(one, rewards))[0] for one in weights]
+        drawn = [[rng.choice(len(rewards), p=one) for one in targets] for _ in range(10)]
+        volumes = [moocore.hypervolume(-rewards[one], ref=np.zeros(2)) for one in drawn]
+        shares[name] = np.mean(volumes) / FRONTS[32, ("currin", "shubert")][1]
+    assert shares["weighted-sum"] == pytest.approx(0.930, abs=0.02)
+    assert shares["tchebycheff"] == pytest.approx(0.990, abs=0.01)
+
+
+def test_served_utility_tells_whether_a_preference_is_used() -> None:
+    """Known values at β = 16: the exact policy, one that ignores the preference, and chance."""
+    known = {
+        ("branin", "currin"): (0.896, 0.855, 0.681),
+        ("currin", "shubert"): (0.787, 0.672, 0.508),
+        ("branin", "shubert"): (0.818, 0.732, 0.644),
+    }
+    weights = simplex(2, 63)
+    for names, expected in known.items():
+        rewards = np.maximum(scores(32, names), 0)
+        targets = np.array(
+            [exact.target(16 * log_scalarise("weighted-sum")(one, rewards))[0] for one in weights]
+        )
+        chance = np.full_like(targets, 1 / targets.shape[1])
+        ignored = np.tile(targets.mean(axis=0), (len(weights), 1))
+        found = [exact.served_utility(one, weights, rewards) for one in (targets, ignored, chance)]
+        assert found == pytest.approx(expected, abs=1.5e-3)
 
 
 def test_without_the_backward_policy_the_optimum_is_far_off() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from orchestrate.core import (
     Candidate,
@@ -22,6 +23,7 @@ from orchestrate.core import (
 from orchestrate.core.draw import draw_candidate
 from orchestrate.core.testing import ExampleSpace
 from orchestrate.plugins.mogfn.al import MogfnAl, changed, differing
+from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.hypergrid import HyperGrid
 from orchestrate.plugins.mogfn.pc import MogfnPc
 from orchestrate.plugins.mogfn.sequences import NGrams
@@ -131,6 +133,44 @@ def test_a_preference_is_served(name: str) -> None:
         assert means["currin"]["currin"] > means["branin"]["currin"]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("mogfn-pc", {}), ("mogfn-al", {}), ("mogfn-al", {"surrogate": "gp"})], ids=str
+)
+def test_what_was_trained_is_kept(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer is that of the sampler that trained, and nothing is trained for it again."""
+    if options:
+        pytest.importorskip("gpytorch")
+    sampler = started(name, exact=("currin",), pretraining=20, **options) if options else started(name)
+    asked = run(sampler, range(14))
+    sampler.tell(99, draw_candidate(GRID, np.random.default_rng(0)), Observation("failed"))
+    wanted = {"branin": 0.3, "currin": 0.7}
+    answer = sampler.propose_for(wanted, 5)
+    saved = sampler.save()
+    assert saved is not None
+
+    def restored() -> Sampler[Any]:
+        again = type(sampler)(sampler.options)
+        again.start(sampler.problem)
+        for number, candidate in enumerate(asked):
+            again.adopt(number, candidate)
+            again.tell(number, candidate, Observation("finished", score(candidate)))
+        return again
+
+    assert restored().propose_for(wanted, 5) == answer  # trained again, to the same end
+    early = started(name)
+    early.load(saved)  # of another time: of no use
+    assert early.save() is None
+    monkeypatch.setattr(GFlowNet, "train", None)
+    monkeypatch.setattr(torch.optim.Adam, "step", None)
+    monkeypatch.setattr(torch.optim.AdamW, "step", None)
+    again = restored()
+    again.load(saved)
+    assert again.propose_for(wanted, 5) == answer
+    assert again.save() == saved
+
+
 def test_running_trials_are_not_proposed_again_and_change_the_next_round() -> None:
     alone, busy = started("mogfn-al"), started("mogfn-al")
     run(alone, range(8))
@@ -162,7 +202,7 @@ def test_bounds_are_learnt() -> None:
     sampler = started("mogfn-al", goals=(*GOALS, BOUND))
     assert isinstance(sampler, MogfnAl)
     run(sampler, range(32))
-    learnt = sampler._learn(sampler.snapshot(32), np.random.default_rng(0))
+    learnt = sampler.learn(sampler.snapshot(32))
     assert learnt is not None
     chance = learnt[0].believe(list(BREAKS)).chance
     breaks = np.array(list(BREAKS.values()))
@@ -179,7 +219,7 @@ def test_failures_are_learnt() -> None:
         candidate = sampler.ask(number)
         told = Observation("failed") if candidate in failing else Observation("finished", score(candidate))
         sampler.tell(number, candidate, told)
-    learnt = sampler._learn(sampler.snapshot(40), np.random.default_rng(0))
+    learnt = sampler.learn(sampler.snapshot(40))
     assert learnt is not None
     chance = dict(zip(everything(GRID), learnt[0].believe(everything(GRID)).chance, strict=True))
     assert np.mean([chance[one] for one in failing]) < 0.3
