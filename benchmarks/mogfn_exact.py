@@ -42,13 +42,16 @@ Floats = NDArray[np.float64]
 
 # The distribution ------------------------------------------------------------------------------------
 
+EXACT: dict[Size, tuple[int, int]] = {"smoke": (3, 16), "default": (1000, 64), "full": (2000, 128)}
+"""Training steps, and trajectories in each."""
 GATES = {1.0: (0.06, 0.12, 0.15), 8.0: (0.12, 0.25, 0.15)}
 """By β, for each seed: mean and largest L1 over five preferences, largest error of log Z."""
 
 
-def _trained_grid(work: tuple[float, int, int]) -> tuple[Errors, Errors]:
+def _trained_grid(work: tuple[float, int, Size]) -> tuple[Errors, Errors]:
     """Errors on seen and on held-out preferences."""
-    beta, seed, steps = work
+    beta, seed, size = work
+    steps, batch = EXACT[size]
     space = HyperGrid(HyperGrid.Options(size=8))
     scores = {
         one: np.maximum([space.score(one)["branin"], space.score(one)["currin"]], 0)
@@ -58,7 +61,9 @@ def _trained_grid(work: tuple[float, int, int]) -> tuple[Errors, Errors]:
         space.environment(),
         2,
         lambda found: np.array([scores[one] for one in found]),
-        TrainingOptions(steps=steps, batch=128, beta=BetaOptions(high=beta)),
+        TrainingOptions(
+            steps=steps, batch=batch, beta=BetaOptions(high=beta, warmup=0.0), learning_rate=5e-3, width=64
+        ),
         np.random.default_rng(seed),
     )
     net.train()
@@ -69,8 +74,7 @@ def exact_records(size: Size, seeds: int, spread: Mapper) -> list[Record]:
     """One record a temperature."""
     records: list[Record] = []
     for beta, (mean, most, log_z) in GATES.items():
-        steps = 3 if size == "smoke" else 2000
-        found = list(spread(_trained_grid, [(beta, seed, steps) for seed in range(seeds)]))
+        found = list(spread(_trained_grid, [(beta, seed, size) for seed in range(seeds)]))
         print(f"exact: β = {beta:g} done", flush=True)
         distances = np.array([seen.distance for seen, _ in found])
         largest = max(seen.distance_most for seen, _ in found)

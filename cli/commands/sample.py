@@ -49,8 +49,9 @@ def sample(
 ) -> None:
     """Ask a job's sampler for new candidates that serve a preference. No trial is run.
 
-    The sampler is restored from the job's log, as `resume` does, so it knows every result so far; the
-    job is left as it is. Works with samplers that learn preferences or a model of the objectives.
+    The sampler is restored from the job's log, as `resume` does, and takes what it has trained from the
+    job's artifacts, where the stage is over. The job is left as it is. Works with samplers that learn
+    preferences or a model of the objectives.
     """
     from ...core.preference import parse_preference
     from ...core.registry import Registry

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrate.core import Candidate, Observation, Sampler, Suggestion
+from orchestrate.scheduler.history import trained_kind
 from orchestrate.scheduler.settings import Settings
+from orchestrate.storage.artifacts import ArtifactStore
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.ledger import JobDraft, Proposal, Result
 from tests.cli.conftest import GOALS, Run
@@ -24,6 +27,7 @@ class Weighs(Sampler):
         super().start(problem)
         self.seen: dict[Candidate, Observation] = {}
         self.adopted = 0
+        self.loaded: bytes | None = None
 
     def ask(self, number: int) -> Candidate:
         raise AssertionError("a sampler that is restored by history is never asked again")
@@ -33,6 +37,9 @@ class Weighs(Sampler):
 
     def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
         self.seen[candidate] = observation
+
+    def load(self, saved: bytes) -> None:
+        self.loaded = saved
 
     def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
         assert self.adopted == 3
@@ -44,9 +51,13 @@ class Weighs(Sampler):
             ),
         )
         return [
-            Suggestion(candidate, observation.values, {"accuracy": 0.25, "flops": 0.0}, -2.5)
+            Suggestion(candidate, observation.values, {"accuracy": 0.25, "flops": 0.0}, self.log_probability)
             for candidate, observation in best[:count]
         ]
+
+    @property
+    def log_probability(self) -> float:
+        return -2.5 if self.loaded is None else float(self.loaded)
 
 
 @pytest.fixture
@@ -55,7 +66,7 @@ def job(catalog: Catalog) -> str:
     return made(catalog, SAMPLER)
 
 
-def made(catalog: Catalog, sampler: Mapping[str, Any]) -> str:
+def made(catalog: Catalog, sampler: Mapping[str, Any], trained: bytes | None = None) -> str:
     spec: dict[str, Any] = {
         "name": "asked",
         "space": {"name": "hyperparameters", "choices": {"width": {"integer": [1, 3]}}},
@@ -83,6 +94,10 @@ def made(catalog: Catalog, sampler: Mapping[str, Any]) -> str:
         decision = ledger.propose(stage, [proposal], None)[0]
         values = {"accuracy": accuracy, "flops": flops}
         ledger.finish([Result(decision.trial_id, "finished", "", values, values, {})])
+    if trained is not None:
+        store = ArtifactStore(Settings().artifacts)
+        kept = store.put_bytes(trained, ledger.job_id, "search", "sampler.state", trained_kind("search"))
+        ledger.add_artifacts([kept])
     ledger.end_stage(stage, "finished")
     ledger.end_job("finished", "")
     ledger.release()
@@ -125,6 +140,22 @@ def test_asking_changes_nothing(run: Run, job: str) -> None:
     before = everything()
     run("sample", job, "--prefer", "accuracy=1")
     assert everything() == before
+
+
+def test_what_the_sampler_trained_reaches_it(
+    run: Run, catalog: Catalog, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = made(catalog, SAMPLER, trained=b"-7.5")
+
+    def told() -> float:
+        answer = json.loads(run("sample", job, "--prefer", "accuracy=1", "--json").out)
+        return answer["candidates"][0]["log_probability"]
+
+    assert told() == -7.5
+    [kept] = catalog.artifacts(job, kind=trained_kind("search"))
+    Path(kept.uri).write_bytes(b"-9")
+    assert told() == -2.5  # a file that changed is not used, and that is said
+    assert "has changed" in caplog.text
 
 
 @pytest.mark.parametrize(
