@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrate.core import (
@@ -13,14 +13,19 @@ from orchestrate.core import (
     Candidate,
     Choose,
     Evaluation,
+    Observation,
     PluginOptions,
     Program,
+    Sampler,
     SearchSpace,
     Shape,
     StaticObjective,
+    Suggestion,
     TrialContext,
     cancelled,
 )
+from orchestrate.core.draw import draw_candidate
+from orchestrate.core.seeds import generator
 
 
 class Square(SearchSpace):
@@ -245,3 +250,25 @@ def by_parts(count: int) -> Generator[int, None, str]:
             raise Cancelled
         time.sleep(0.01)
     return "all"
+
+
+class Keeps(Sampler):
+    """Has something worth keeping at a stage's end: how many results it was told."""
+
+    told = 0
+    loaded = b""
+
+    def ask(self, number: int) -> Candidate:
+        return draw_candidate(self.problem.space, generator(self.problem.seed, number))
+
+    def tell(self, number: int, candidate: Candidate, observation: Observation) -> None:
+        self.told += 1
+
+    def save(self) -> bytes:
+        return str(self.told).encode()
+
+    def load(self, saved: bytes) -> None:
+        self.loaded = saved
+
+    def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
+        return [Suggestion(Candidate(), {"loaded": float(self.loaded)})]

@@ -15,7 +15,9 @@ import pytest
 
 from orchestrate.core import JobEvent, SpecError, StageEvent, TrialEvent, hookimpl
 from orchestrate.core.errors import JobBusyError
+from orchestrate.core.registry import Registry
 from orchestrate.scheduler.driver import resume
+from orchestrate.scheduler.history import sample
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from tests.scheduler.conftest import PARTS, Submit, job_data
@@ -182,6 +184,13 @@ def test_stages_hand_artifacts_and_candidates_on(run_job: Submit, catalog: Catal
     assert {row.metrics["length"] for row in by_stage[1]} == {5.0}
     best = sorted(by_stage[1], key=lambda row: row.values["loss"])[:2]
     assert [row.candidate for row in by_stage[2]] == [row.candidate for row in best]
+
+
+def test_what_a_sampler_trained_is_kept_for_questions(run_job: Submit, catalog: Catalog) -> None:
+    outcome, _ = run_job(job_data("bowl", 4, sampler={"name": f"{PARTS}:Keeps"}))
+    row = catalog.job(outcome.job_id)
+    _, [answer] = sample(catalog, row, {"loss": 1.0}, 1, Registry.discover())
+    assert answer.predicted == {"loaded": 4.0}
 
 
 def test_the_search_never_sees_the_test_split_and_the_chosen_are_scored_once(run_job: Submit) -> None:
