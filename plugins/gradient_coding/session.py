@@ -26,7 +26,7 @@ from .records import Decoded, Journal, Round
 from .schemes import Assignment, Decoding, Part, cut
 from .vectors import Layout, Vector, combine
 from .waiting import Rounds
-from .worker import Sent, Work, compute
+from .worker import Indices, Sent, Work, compute
 
 JOURNAL = "rounds.jsonl"
 LOOK = 1.0  # seconds between looks at workers that stay silent
@@ -67,7 +67,7 @@ class _Job:
     samples: Tensor
     replica: Replica
     prove: bool
-    chunks: list[Tensor] = field(default_factory=list[Tensor])
+    chunks: list[Indices] = field(default_factory=list[Indices])
     parts: dict[tuple[int, int], Part] = field(default_factory=dict[tuple[int, int], Part])
     """What was asked for, by code position and slot."""
     vectors: dict[tuple[int, int], Vector] = field(default_factory=dict[tuple[int, int], Vector])
@@ -216,9 +216,10 @@ class Session:
 
     def _issue(self, number: int, record: Round) -> None:
         job = self._jobs[number] = self._asked.popleft()
-        job.chunks = [
-            job.samples[part.start : part.stop] for part in cut(self.scheme.fractions, len(job.samples))
-        ]
+        samples: Indices = (
+            job.samples.cpu().numpy()
+        )  # arrays travel faster, and without the batch around them
+        job.chunks = [samples[part.start : part.stop] for part in cut(self.scheme.fractions, len(samples))]
         record.model = job.model
 
     def _works(self, position: int) -> list[Work]:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core import Cancelled, Learner, TrialError, cancelled
 from ...core.training.learner import seeded
 from ...core.training.replica import Replica
 from .vectors import Layout, Vector
+
+Indices: TypeAlias = NDArray[np.int64]
+"""Samples, by their index in the train split."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Work:
     job: int
     slot: int
     replica: Replica
-    chunks: tuple[Tensor, ...]
+    chunks: tuple[Indices, ...]
     coefficients: tuple[float, ...]
     precise: bool
     """Whether vectors travel in double precision."""
@@ -109,7 +114,8 @@ def _pieces(work: Work) -> list[tuple[Tensor, float]]:
     pieces: list[tuple[Tensor, float]] = []
     for chunk, coefficient in zip(work.chunks, work.coefficients, strict=True):
         size = work.piece or max(1, len(chunk))
-        pieces += [(chunk[start : start + size], coefficient) for start in range(0, len(chunk), size)]
+        samples = torch.tensor(chunk)
+        pieces += [(samples[start : start + size], coefficient) for start in range(0, len(chunk), size)]
     return pieces
 
 
