@@ -30,6 +30,7 @@ from .worker import Indices, Sent, Work, compute
 
 JOURNAL = "rounds.jsonl"
 LOOK = 1.0  # seconds between looks at workers that stay silent
+LONGER = 10  # times the usual patience, with workers of which none has replied yet
 DEATHS = 5  # of one worker in a row, after which it isn't the worker that is ill
 
 log = logging.getLogger(__name__)
@@ -305,9 +306,9 @@ class Session:
 
     # Workers that are gone ------------------------------------------------------------------------
 
-    def _replace(self, worker: int, record: Round, why: str) -> None:
+    def _replace(self, worker: int, record: Round, why: str, *, needed: bool = True) -> None:
         self._deaths[worker] += 1
-        if self._deaths[worker] > DEATHS:
+        if needed and self._deaths[worker] > DEATHS:
             raise LostError(f"worker {worker} died {DEATHS} times in a row: {why}")
         self._renew(worker, record)
 
@@ -327,15 +328,22 @@ class Session:
         self._found.clear()
 
     def _replace_silent(self, record: Round, now: float) -> list[int]:
-        """Replace workers that were silent for longer than others need, and then some."""
+        """Replace workers that owe a reply and were silent for longer than others need, and then some;
+        where all are silent, for far longer, since the work may just take that long.
+        """
         arrivals = [time for time in record.arrivals if time is not None]
         self._slowest = max([self._slowest, *arrivals])
-        if max(self._heard) < now - self._slowest - LOOK:
-            return []  # everybody is silent: the work takes that long
-        limit = self.setting.replace_after + 2 * self._slowest
-        silent = [worker for worker, heard in enumerate(self._heard) if now - heard > limit]
+        others = bool(arrivals) or max(self._heard) >= now - self._slowest - LOOK
+        limit = (self.setting.replace_after + 2 * self._slowest) * (1 if others else LONGER)
+        silent = [
+            worker
+            for worker, begun in enumerate(self._begun)
+            if begun is not None and now - max(begun, self._heard[worker]) > limit
+        ]
+        needed = now - record.start > limit  # the round waits for it: the code can't do without
         for worker in silent:
-            self._replace(worker, record, f"it was silent for {now - self._heard[worker]:.0f} s")
+            why = f"it was silent for {now - self._heard[worker]:.0f} s"
+            self._replace(worker, record, why, needed=needed)
         return silent
 
     # Decoding -------------------------------------------------------------------------------------

@@ -117,14 +117,28 @@ def hang(worker: int, number: int) -> float:
     return 1e6 if (worker, number) == (1, 3) else 1.0
 
 
-def test_a_worker_that_stays_silent_is_replaced() -> None:
+@pytest.mark.parametrize("options", [{"stragglers": 1}, {"scheme": "uncoded"}])
+def test_a_worker_that_stays_silent_is_replaced(options: dict[str, Any]) -> None:
     group = LocalWorkers(4, seconds=hang, deaf=[1])
-    chosen = strategy(stragglers=1, replace_after=5.0)
+    chosen = strategy(replace_after=5.0, **options)
     learner = Classifier(1)
     losses = train(learner, lambda one, samples: chosen.gradient(one, samples, group), 1, 30)
     assert_same((losses, weights(learner)), alone(1, 30), 1e-10)
     rounds = chosen._sessions[group].journal.rounds
     assert [record.replaced for record in rounds if record.replaced] == [[1]]
+
+
+def test_a_place_that_stays_empty_is_borne_where_the_code_can() -> None:
+    def gone(worker: int, number: int) -> float:
+        return 1e6 if worker == 1 else 1.0
+
+    borne = strategy(stragglers=1, replace_after=2.0).open(LocalWorkers(4, seconds=gone, deaf=[1]), 1)
+    found = together(borne, [0], [60])
+    assert_same(found[0], alone(0, 60), 1e-10)
+    assert borne.metrics()["workers/replaced"] > 5  # and nobody gives up
+    needed = strategy(scheme="uncoded", replace_after=2.0)
+    with pytest.raises(LostError, match="silent"):
+        needed.gradient(Classifier(), torch.arange(20), LocalWorkers(4, seconds=gone, deaf=[1]))
 
 
 def test_workers_that_keep_dying_are_no_stragglers() -> None:
