@@ -32,6 +32,8 @@ from orchestrate.plugins.ofa.supernet import Supernet, load_supernet
 
 CPU = torch.device("cpu")
 SHRINKING, FULL = "progressive-shrinking", "full"
+FEWEST = 3
+"""Seeds below which no verdict is given."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 from _compare import compare, quartiles
-from _ofa import FULL, SHRINKING, Bench, accuracies, main
+from _ofa import FEWEST, FULL, SHRINKING, Bench, accuracies, main
 from _record import Record
 
 from orchestrate.plugins.ofa.phases import corners
 from orchestrate.plugins.ofa.sorting import sort_inner
 
 ARMS = (SHRINKING, "warm-start", "scratch-distilled", "scratch")
-FEWEST = 3
-"""Seeds below which no verdict is given."""
 
 
 def arms(bench: Bench) -> list[Record]:
