@@ -273,10 +273,7 @@ def main() -> None:
     for seed in track(range(run.seeds), "searches, by seed"):
         for name, arm in arms.items():
             found[name].append(Search(arm, seed, budget, trainings).run())
-    records = [reached(name, found, budget) for name in arms]
-    records += [saved(name, found[name]) for name in arms if any(one.saved_seconds for one in found[name])]
-    records.append(cost(found["functional"]))
-    run.publish(records)
+    run.publish(told(found, budget))
     if notes is not None:
         notes.unlink(missing_ok=True)
 
@@ -291,6 +288,13 @@ def warm_up() -> None:
 
 
 # Records ------------------------------------------------------------------------------------------
+
+
+def told(found: Mapping[str, Sequence[Found]], budget: int) -> list[Record]:
+    """What the searches of each arm came to."""
+    records = [reached(name, found, budget) for name in found]
+    records += [saved(name, ones) for name, ones in found.items() if any(one.saved_seconds for one in ones)]
+    return [*records, cost(found["functional"])]
 
 
 def reached(name: str, found: Mapping[str, Sequence[Found]], budget: int) -> Record:
