@@ -7,6 +7,7 @@ same run. `report.py` turns the written records into docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -66,6 +67,8 @@ class Run:
     only: tuple[str, ...]
     """Parts named on the command line; empty where none are: what its size says."""
     started_at: float
+    keep: Path | None = None
+    """Where a long run keeps each repetition's result, to go on from if it is interrupted."""
 
     @classmethod
     def from_command_line(
@@ -92,12 +95,15 @@ class Run:
         )
         if parts:
             parser.add_argument("--only", nargs="+", choices=parts, metavar="PART", help=", ".join(parts))
+        parser.add_argument(
+            "--keep", type=Path, metavar="FOLDER", help="go on from an interrupted run's results there"
+        )
         given = parser.parse_args()
         chosen: Size = "full" if given.full else "smoke" if given.smoke else "default"
         name = Path(file).stem
         path = given.json or (None if chosen == "smoke" else RESULTS / f"{name}.json")
         only = tuple(getattr(given, "only", None) or ())
-        return cls(name, chosen, given.seeds or seeds[chosen], path, only, time.time())
+        return cls(name, chosen, given.seeds or seeds[chosen], path, only, time.time(), given.keep)
 
     def publish(self, records: Sequence[Record]) -> None:
         """Show the records and write them."""
@@ -126,20 +132,42 @@ class Run:
         given = iter(sys.argv[1:])
         kept: list[str] = []
         for argument in given:
-            if argument == "--json":
+            if argument in ("--json", "--keep"):
                 next(given, None)
-            elif not argument.startswith("--json="):
+            elif not argument.startswith(("--json=", "--keep=")):
                 kept.append(argument)
         return shlex.join(["python", f"benchmarks/{self.name}.py", *kept])
 
 
 @contextmanager
-def each_core() -> Generator[Mapper]:
-    """Give a `map` whose calls run in processes, one a core, each on one thread."""
+def each_core(keep: Path | None = None) -> Generator[Mapper]:
+    """Give a `map` whose calls run in processes, one a core, each on one thread.
+
+    With `keep`, a folder, each call's result (JSON) is written there, and not computed again.
+    """
     for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[threads] = "1"
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
-        yield pool.map
+        yield lambda function, items: pool.map(function if keep is None else Kept(function, keep), items)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A function whose results are kept in a folder, by its name and argument."""
+
+    function: Callable[[Any], Any]
+    folder: Path
+
+    def __call__(self, item: Any) -> Any:
+        name = f"{self.function.__name__} {item}".encode()
+        path = self.folder / f"{hashlib.sha256(name).hexdigest()[:16]}.json"
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        found = self.function(item)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_text(json.dumps(found), encoding="utf-8")
+        path.with_suffix(".part").replace(path)
+        return found
 
 
 HEADINGS = ("claim", "metric", "value", "quartiles", "n")

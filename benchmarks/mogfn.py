@@ -80,11 +80,12 @@ def _cell_job(work: tuple[str, tuple[str, ...], str, Size, int]) -> tuple[list[f
     return _measure(dataset, objectives).curve(points, reached), float(np.mean(seconds))
 
 
-def compared(size: Size, seeds: int, spread: Mapper) -> Iterator[list[Record]]:
+def compared(arms: Sequence[str], size: Size, seeds: int, spread: Mapper) -> Iterator[list[Record]]:
     """Run the arms one after the other; after each, give all records so far."""
     found: Found = {}
     times: dict[str, list[float]] = {}
-    for name, arm in ARMS.items():
+    for name in arms:
+        arm = ARMS[name]
         for dataset, objectives in SETTINGS[size]:
             begun = time.perf_counter()
             count = min(arm.seeds[size], seeds)
@@ -176,10 +177,11 @@ def _time_record(times: Mapping[str, Sequence[float]]) -> Record:
 
 
 def main() -> None:
-    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 20, "full": 20})
+    run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 20, "full": 20}, tuple(ARMS))
     records: list[Record] = []
-    with each_core() as spread:
-        for records in compared(run.size, run.seeds, spread):
+    arms = [name for name in ARMS if name in (run.only or ARMS)]
+    with each_core(run.keep) as spread:
+        for records in compared(arms, run.size, run.seeds, spread):
             run.write(records)  # what is interrupted leaves what it found
     run.show(records)
 

@@ -49,8 +49,8 @@ def check_sampler(
 
     Rules: candidates replay in the space; randomness comes from the problem's seed alone; trials may
     end in any state and any order; a fresh instance, restored from the log in the way that `restore`
-    declares, makes the same next asks; when nothing is left, `ask` raises `SpaceExhausted`, and
-    raises it again.
+    declares, makes the same next asks; what was saved changes no answer to a preference; when nothing
+    is left, `ask` raises `SpaceExhausted`, and raises it again.
 
     Args:
         sampler: the sampler, with its options; fresh instances are made from it.
@@ -104,6 +104,21 @@ def _check_restart(
         f"{_difference(further, continued)}",
         "With `history` draw from (problem.seed, number) and rebuild the rest in `adopt` and `tell`; "
         'if hidden state can\'t be avoided, declare `restore = "re-ask"`',
+    )
+    if (saved := first.save()) is not None:
+        _check_saved(first, problem, [*log, *further], saved)
+
+
+def _check_saved(sampler: Sampler, problem: SearchProblem, log: Sequence[Event], saved: bytes) -> None:
+    wanted = {goal.name: 1 / len(problem.optimised) for goal in problem.optimised}
+    alone, helped = _started(sampler, problem), _started(sampler, problem)
+    for one in (alone, helped):
+        _restore(one, log)
+    helped.load(saved)
+    require(
+        alone.propose_for(wanted, 3) == helped.propose_for(wanted, 3),
+        "`propose_for` answers differently after `load`",
+        "Save only what the log would give again: `load` may save time, and decides nothing",
     )
 
 
