@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -12,6 +13,7 @@ from orchestrate.core import (
     SearchProblem,
     SpaceExhausted,
     SpecError,
+    Suggestion,
     enumerate_candidates,
 )
 from orchestrate.core.draw import draw_candidate
@@ -117,6 +119,21 @@ class Crashing(Base):
         raise KeyError("seed")
 
 
+class Swayed(Base):
+    """Answers otherwise once it has what it saved."""
+
+    loaded = False
+
+    def save(self) -> bytes:
+        return b"saved"
+
+    def load(self, saved: bytes) -> None:
+        self.loaded = True
+
+    def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
+        return [] if self.loaded else [Suggestion(Candidate())]
+
+
 class Sightless(Base):
     """Looks no trial ahead."""
 
@@ -136,6 +153,7 @@ class Sightless(Base):
         (Ending(), "or raise SpaceExhausted.*StopIteration"),
         (Hesitant(), "proposed something after SpaceExhausted"),
         (Crashing(), "start must accept the problem or raise SpecError"),
+        (Swayed(), "answers differently after `load`"),
         (Sightless(), "lookahead is 0"),
     ],
     ids=lambda value: type(value).__name__,
