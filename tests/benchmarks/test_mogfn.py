@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import _served
 import mogfn
+import mogfn_exact
 import numpy as np
 import pytest
+from _record import Kept
 
 from orchestrate.core import Candidate, replay
 
-TASK = mogfn.EXACT["grids"]["branin, currin"]
+TASK = _served.TASKS["grids"]["branin, currin"]
 
 
 def test_a_set_is_judged_by_its_scores() -> None:
     corner = Candidate({"x0": 0, "x1": 31})
     scores = {name: compute(corner) for name, compute in TASK.problem.exact.items()}
-    found = mogfn.judge(TASK, [corner] * 12)
+    found = _served.judge(TASK, [corner] * 12)
     assert found["hypervolume"] == pytest.approx(scores["branin"] * scores["currin"])
     assert found["top-10 reward"] == pytest.approx((scores["branin"] + scores["currin"]) / 2)
     assert found["top-10 diversity"] == 0.0
 
 
-@pytest.mark.parametrize("task", [TASK, mogfn.EXACT["words"]["AV, VC, CA"]], ids=["grid", "word"])
-def test_peers_give_candidates_of_the_space(task: mogfn.Exact) -> None:
+@pytest.mark.parametrize("task", [TASK, _served.TASKS["words"]["AV, VC, CA"]], ids=["grid", "word"])
+def test_peers_give_candidates_of_the_space(task: _served.Exact) -> None:
     pytest.importorskip("pymoo", reason="the extra `bench` is not installed")
-    evolved = mogfn.last_population(task, "smoke", 0)
-    drawn = mogfn.random_draws(task, "smoke", 0)
-    assert len(evolved) == len(drawn) == mogfn.SERVED
+    evolved, _ = _served.last_population(task, "smoke", 0)
+    drawn, _ = _served.random_draws(task, "smoke", 0)
+    assert len(evolved) == len(drawn) == _served.SERVED
     assert all(replay(task.problem.space, one) == one for one in (*evolved, *drawn))
 
 
@@ -49,5 +54,14 @@ def test_smaller_is_better_for_r2_alone() -> None:
         name: {"R2": np.full(5, value), "hypervolume": np.full(5, value)}
         for name, value in (("mogfn-pc", 0.2), ("NSGA-III", 0.3), ("random", 0.5))
     }
-    assert mogfn._exact_record("grid", "R2", tables).holds
-    assert not mogfn._exact_record("grid", "hypervolume", tables).holds
+    assert mogfn_exact._served_record("grid", "R2", tables).holds
+    assert not mogfn_exact._served_record("grid", "hypervolume", tables).holds
+
+
+def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
+    kept = Kept(len, tmp_path / "kept")
+    assert kept("abc") == 3
+    [file] = (tmp_path / "kept").iterdir()
+    file.write_text("7")
+    assert kept("abc") == 7
+    assert kept("ab") == 2
