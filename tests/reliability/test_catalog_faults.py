@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from orchestrate.core.errors import CatalogError, CatalogUnavailableError
 from orchestrate.storage import engine
@@ -76,14 +77,23 @@ def test_a_job_outlives_restarts_of_postgresql(own_server: Server) -> None:
                     if "isn't known" not in str(error):
                         raise
                     stops += 1
-                    driver.die()
-                    driver = driver.revived()
-                    number = _tidy(driver)
+                    driver, number = _taken_over(driver)
         finally:
             over.set()
             thread.join()
         print(f"{number} trials, {restarts} restarts, {stops} stops")
         all_there(driver, number)
+
+
+def _taken_over(driver: Driver) -> tuple[Driver, int]:
+    """The next driver, and the number of trials, however often the server goes away meanwhile."""
+    while True:
+        try:
+            driver.die()
+            driver = driver.revived()
+            return driver, _tidy(driver)
+        except (CatalogError, OperationalError):
+            time.sleep(0.1)
 
 
 def _tidy(driver: Driver) -> int:
