@@ -18,8 +18,8 @@ from _compare import quartiles
 from _record import Record
 
 TRIALS = {
-    "recalled": {"smoke": 300, "default": 20_000, "full": 20_000},
-    "batched": {"smoke": 300, "default": 4000, "full": 20_000},
+    "recalled": {"smoke": 60, "default": 20_000, "full": 20_000},
+    "batched": {"smoke": 100, "default": 4000, "full": 20_000},
 }
 WINDOW = 200  # trials whose mean is a point of the curve
 GOAL_MS, GOAL_GROWTH, GOAL_DRAIN, GOAL_MEMORY = 5.0, 1.2, 0.10, 1.5

@@ -130,6 +130,7 @@ class _Run:
         self.settings = settings
         self.stages: dict[str, StageRow] = {row.name: row for row in self.catalog.stages(ledger.job_id)}
         self.heartbeat = Heartbeat(ledger)
+        self._drainer = Drainer(settings.catalog_url, ledger.job_id, settings.tracking_uri)
         self._signal = threading.Event()
         self._started_at = time.time()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="orchestrate-examine")
@@ -138,14 +139,11 @@ class _Run:
     def run(self) -> JobOutcome:
         """Run every stage that isn't finished, score, report; leave the catalog true in any case."""
         state, reason, report = "failed", "", None
-        drainer = Drainer(self.settings.catalog_url, self.ledger.job_id, self.settings.tracking_uri)
         with ExitStack() as stack:
             stack.enter_context(self.heartbeat)
             stack.callback(self._executor.shutdown, wait=False, cancel_futures=True)
             try:
                 self.ledger.start_job()
-                if self.settings.lineage:
-                    drainer.start()
                 self._notify("job_started", event=self._event("running"))
                 if self.job.uses_task:
                     self._task_digest = self._executor.submit(self.job.task.digest)
@@ -167,8 +165,9 @@ class _Run:
                 raise
             finally:
                 report = self._finally(state, reason)
+                self._mirror()
         if self.settings.lineage:
-            drainer.finish()
+            self._drainer.finish()
         return JobOutcome(self.ledger.job_id, state, reason, report)
 
     def _finally(self, state: str, reason: str) -> Path | None:
@@ -445,7 +444,16 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _mirror(self) -> None:
+        """Let MLflow be told: from the first trial on, since the imports of that process would slow the start
+        of the workers.
+        """
+        if self.settings.lineage:
+            self._drainer.start()
+
     def _notify(self, hook: str, **arguments: Any) -> None:
+        if hook in ("trial_started", "trial_finished"):
+            self._mirror()
         try:
             getattr(self.job.registry.hook, hook)(**arguments)
         except Exception:

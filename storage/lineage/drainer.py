@@ -23,6 +23,7 @@ from ..engine import VARIABLE
 log = logging.getLogger(__name__)
 
 TRACKING = "MLFLOW_TRACKING_URI"
+NICENESS = 15
 LOOK = 2.0  # seconds in which a delivery that is alive has made progress
 
 _left_running: list[subprocess.Popen[bytes]] = []  # kept, so that nobody complains about their being alive
@@ -39,7 +40,9 @@ class Drainer:
         self._errors: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start delivering."""
+        """Start delivering, unless that was done before."""
+        if self._errors is not None:
+            return
         # The URLs may hold passwords, which everyone on the machine could read in the arguments.
         environment = {**os.environ, VARIABLE: self._catalog_url, TRACKING: self._tracking_uri}
         # -P: a folder of the user's called `orchestrate` isn't this package.
@@ -58,8 +61,8 @@ class Drainer:
             log.warning("the lineage of job %s isn't mirrored: %s", self._job_id, error)
             return
         _left_running.append(self._process)
-        with suppress(OSError):  # trials come first: this takes what they leave of the processors
-            os.sched_setscheduler(self._process.pid, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # no more than a trial: Ray's workers have this niceness
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
 
     def finish(self, patience: float = 20) -> int:
         """Wait until everything is delivered, for `patience` seconds at most.
