@@ -28,6 +28,7 @@ def provenance(job: Job, without: Sequence[str]) -> dict[str, Any]:
             f"{kind}:{name}": f"{source.distribution} {source.version}"
             for kind, name, source in used_plugins(job)
         },
+        "batch": {stage.spec.name: stage.batch for stage in job.stages if not stage.spec.workers},
         "without": list(without),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -11,12 +11,15 @@ import json
 import logging
 import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...core.crash import crash_points
@@ -128,6 +131,7 @@ class Recorder:
         quieten()
         from mlflow import MlflowClient
 
+        _prepare(tracking_uri)
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         self.client: MlflowClient = patient(crash_points(client, "mlflow"), passing)
         self.doubtful = False
@@ -406,6 +410,14 @@ class Recorder:
             order_by=[{"field_name": "creation_timestamp", "ascending": True}],
         )
         return found[0] if found else None
+
+
+def _prepare(tracking_uri: str) -> None:
+    """Make a SQLite store that isn't there yet one whose readers and writer don't wait for each other."""
+    if tracking_uri.startswith("sqlite:") and (path := make_url(tracking_uri).database):
+        if not Path(path).exists() and Path(path).parent.is_dir():
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
 
 
 def quieten() -> None:

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ...core.errors import ArtifactError
 from ..artifacts import ArtifactStore
@@ -243,6 +244,7 @@ class Mirror:
             self._invalidated.add(told)
 
     def _has_run(self, trial: TrialRow) -> bool:
+        """Whether it is a run of its own: launched alone, or trained by turns with others."""
         if self._job.spec.get("lineage", {}).get("runs") == "all":
             return True
         if self._trial_entity(trial) in self._recorder.runs or trial.test is not None:
@@ -251,7 +253,6 @@ class Mirror:
         return trial.attempts > 0 and batches.get(self._stages[trial.stage_id].name, 1) == 1
 
     def _write_trial(self, trial: TrialRow) -> None:
-        run_id = self._trial_run(trial)
         files = self._catalog.artifacts_of(trial.id)
         tags = describe.trial_tags(trial, files)
         served = trace(self._catalog.engine, trial.id) if trial.class_id is not None else None
@@ -262,7 +263,9 @@ class Mirror:
         if trial.attempts > 1 or trial.state in ("failed", "lost"):
             tags.update(describe.attempts_note(self._catalog.attempts(trial.id)))
         points = describe.trial_points(trial, self._catalog.reports(trial.id))
-        self._recorder.log(run_id, trial.candidate, points, tags)
+        new = self._trial_entity(trial) not in self._recorder.runs
+        run_id = self._trial_run(trial, tags)
+        self._recorder.log(run_id, trial.candidate, points, None if new else tags)
         for file in files:
             if Path(file.uri).suffix in SHOWN and file.size <= LARGEST_SHOWN and Path(file.uri).is_file():
                 self._recorder.log_file(run_id, Path(file.uri).name, Path(file.uri))
@@ -270,7 +273,8 @@ class Mirror:
             self._recorder.end(run_id, describe.STATUS[trial.state], ms(trial.ended_at))
         self._written[trial.id] = _standing(trial)
 
-    def _trial_run(self, trial: TrialRow) -> str:
+    def _trial_run(self, trial: TrialRow, told: Mapping[str, str] = MappingProxyType({})) -> str:
+        """The trial's run, made with what is `told` besides if there is none yet."""
         stage = self._stages[trial.stage_id]
         tags = {
             JOB: self._job.id,
@@ -278,6 +282,7 @@ class Mirror:
             "orchestrate.stage": stage.name,
             **describe.stage_plugins(self._job, stage),
             **describe.origin_tags(self._job),
+            **told,
         }
         start = ms(trial.started_at or trial.created_at)
         name = f"trial {trial.number}"

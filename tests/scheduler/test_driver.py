@@ -20,6 +20,8 @@ from orchestrate.scheduler.driver import resume
 from orchestrate.scheduler.history import sample
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.lineage import sync
+from tests.reliability.tree import tree
 from tests.scheduler.conftest import PARTS, Submit, job_data
 
 pytestmark = pytest.mark.ray
@@ -167,6 +169,18 @@ def test_a_batch_program_gets_many_candidates_at_once(run_job: Submit) -> None:
     assert rows[2].reason == "ValueError: one of the batch fails"
     assert rows[0].metrics["together"] == 8
     assert rows[19].metrics["together"] == 4
+
+
+def test_candidates_of_a_batch_are_rows_of_a_table_and_only_the_chosen_have_runs(
+    run_job: Submit, catalog: Catalog, tmp_path: Path
+) -> None:
+    outcome, rows = run_job(job_data("Batched", 20))
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert sync(catalog, store, outcome.job_id).error == ""
+    best = min((row for row in rows if row.values), key=lambda row: row.values["loss"])
+    name = catalog.job(outcome.job_id).name
+    search = f"{name}/search"
+    assert set(tree(store, outcome.job_id)) == {name, search, f"{search}/trial {best.number}"}
 
 
 def test_stages_hand_artifacts_and_candidates_on(run_job: Submit, catalog: Catalog) -> None:
