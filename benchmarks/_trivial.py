@@ -21,6 +21,13 @@ class Hundred(SearchSpace):
         choose.integer("x", 0, 99)
 
 
+class Thousands(SearchSpace):
+    """A number from 0 to 1,999."""
+
+    def choices(self, choose: Choose) -> None:
+        choose.integer("x", 0, 1999)
+
+
 def square(trial: TrialContext) -> dict[str, float]:
     """Square the candidate's number."""
     return {"loss": float(trial.candidate["x"]) ** 2}  # type: ignore[arg-type]

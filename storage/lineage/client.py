@@ -414,10 +414,10 @@ class Recorder:
 
 def _prepare(tracking_uri: str) -> None:
     """Make a SQLite store that isn't there yet one whose readers and writer don't wait for each other."""
-    if tracking_uri.startswith("sqlite:") and (path := make_url(tracking_uri).database):
-        if not Path(path).exists() and Path(path).parent.is_dir():
-            with closing(sqlite3.connect(path)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+    path = make_url(tracking_uri).database if tracking_uri.startswith("sqlite:") else None
+    if path and not Path(path).exists() and Path(path).parent.is_dir():
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
 
 
 def quieten() -> None:
