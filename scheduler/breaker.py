@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.spec import RetrySpec
-from ..storage.ledger import reason_of
+from ..storage.asks import reason_of
 from ..storage.models import TrialRow
 
 

@@ -23,6 +23,7 @@ from ..core.job import Job, Stage
 from ..core.objective import StaticObjective
 from ..core.sampler import Outcome, Sampler
 from ..storage.artifacts import NewArtifact
+from ..storage.asks import reason_of
 from ..storage.ledger import (
     Decision,
     Failed,
@@ -35,7 +36,6 @@ from ..storage.ledger import (
     Report,
     Result,
     Wait,
-    reason_of,
 )
 from ..storage.models import TERMINAL_TRIAL_STATES
 from .account import Account

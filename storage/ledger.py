@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import wraps
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from ..core.errors import CatalogError, StaleLeaseError, near_misses
-from ..core.fingerprint import NO_PRINT, Print
-from . import transitions
+from . import asks, transitions
 from .artifacts import NewArtifact
 from .drafts import JobDraft, Proposal, Report, Result
 from .engine import database_time, patiently, writing
@@ -39,12 +37,10 @@ from .recall import (
     Failed,
     Infeasible,
     Launch,
-    Question,
     Recall,
     RecallPolicy,
     Refuse,
     Wait,
-    decide,
     open_memory,
 )
 from .transitions import Ending, Trial
@@ -81,7 +77,6 @@ _LEASE = (
     .where(JobRow.id == bindparam("job"))
     .with_for_update(key_share=True)
 )
-_INSERT_TRIALS = insert(_TRIALS).returning(TrialRow.number, TrialRow.id)
 
 
 def _patient(method: Callable[Concatenate[Ledger, P], R]) -> Callable[Concatenate[Ledger, P], R]:
@@ -234,15 +229,9 @@ class Ledger:
                     f"stage {stage_id} was started with the recall context {context!r}, "
                     f"but is to recall from {recall.context!r}"
                 )
-            trials = _insert(connection, stage_id, context, proposals)
-            refused: dict[int, Infeasible | Failed] = {}
-            for trial, proposal in zip(trials, proposals, strict=True):
-                if proposal.error is not None:
-                    refused[trial.id] = Failed(trial.id, reason_of(proposal.error), proposal.error)
-                elif proposal.infeasible is not None:
-                    refused[trial.id] = Infeasible(trial.id, proposal.infeasible)
-            prints = {trial.id: proposal.print for trial, proposal in zip(trials, proposals, strict=True)}
-            return self._settle(connection, trials, recall, refused, prints, begun)
+            self._policies[stage_id] = recall
+            trials = asks.record(connection, stage_id, context, proposals)
+            return asks.settle(connection, self.job_id, trials, recall, begun, proposals)
 
     @_patient
     def reconsider(self, trial_ids: Sequence[int], recall: RecallPolicy | None) -> list[Decision]:
@@ -251,50 +240,8 @@ class Ledger:
             return []
         with self._writing() as connection:
             trials = transitions.find(connection, self.job_id, trial_ids, ("queued",))
-            return self._settle(connection, trials, recall, {}, {}, perf_counter())
-
-    def _settle(
-        self,
-        connection: Connection,
-        trials: Sequence[Trial],
-        recall: RecallPolicy | None,
-        refused: Mapping[int, Infeasible | Failed],
-        prints: Mapping[int, Print],
-        begun: float,
-    ) -> list[Decision]:
-        self._policies.update((trial.stage_id, recall) for trial in trials)
-        questions = [
-            Question(
-                *(trial.id, trial.attempts + 1, prints.get(trial.id, NO_PRINT), trial.values),
-                *(trial.digest, trial.seed, trial.known),
-                hash_seconds=float(trial.timings.get("fingerprint", 0.0)),
-                waited=trial.waited,
-            )
-            for trial in trials
-            if trial.id not in refused
-        ]
-        made: dict[int, Decision] = {
-            decision.trial_id: decision for decision in decide(connection, questions, recall, self.job_id)
-        }
-        decisions = [refused.get(trial.id) or made[trial.id] for trial in trials]
-        pairs = list(zip(trials, decisions, strict=True))
-        launched = [(trial, decision) for trial, decision in pairs if isinstance(decision, Launch)]
-        # A failed examination counts as an attempt, whose row keeps the traceback.
-        launched += [
-            (trial, Launch(trial.id, trial.attempts + 1, decision.reason))
-            for trial, decision in pairs
-            if isinstance(decision, Failed)
-        ]
-        transitions.launch(connection, self.job_id, launched)
-        transitions.wait(connection, [(trial, why) for trial, why in pairs if isinstance(why, Wait)])
-        spent = {"recall": (perf_counter() - begun) / len(trials)}
-        endings = [
-            _timed(_answered(trial, decision), spent)
-            for trial, decision in pairs
-            if isinstance(decision, Recall | Infeasible | Refuse | Failed)
-        ]
-        transitions.end(connection, self.job_id, endings)
-        return decisions
+            self._policies.update((trial.stage_id, recall) for trial in trials)
+            return asks.settle(connection, self.job_id, trials, recall, perf_counter())
 
     # Telling --------------------------------------------------------------------------------------
 
@@ -491,80 +438,6 @@ def _summary(connection: Connection, stage_id: int) -> Json:
 
 def _stage(stage_id: int) -> Any:
     return update(_STAGES).where(_STAGES.c.id == stage_id)
-
-
-def _insert(
-    connection: Connection, stage_id: int, context: str, proposals: Sequence[Proposal]
-) -> list[Trial]:
-    now = transitions.clock()
-    rows: list[Json] = [
-        {
-            "stage_id": stage_id,
-            "number": proposal.number,
-            "state": "queued",
-            "candidate": dict(proposal.candidate),
-            "digest": proposal.candidate.digest,
-            "seed": proposal.seed,
-            "metrics": {},
-            "values": dict(proposal.values),
-            "keys": [[key.tier, key.digest] for key in proposal.print.keys],
-            "timings": dict(proposal.timings),
-            "created_at": now,
-        }
-        for proposal in proposals
-    ]
-    ids = {row.number: row.id for row in connection.execute(_INSERT_TRIALS, rows)}
-    trials = [
-        Trial(
-            ids[proposal.number],
-            stage_id,
-            "",
-            context,
-            proposal.number,
-            "queued",
-            0,
-            None,
-            dict(proposal.values),
-            dict(proposal.timings),
-            proposal.seed,
-            proposal.candidate.digest,
-        )
-        for proposal in proposals
-    ]
-    transitions.log_asks(
-        connection,
-        [(stage_id, trial.id, proposal.after) for trial, proposal in zip(trials, proposals, strict=True)],
-    )
-    return trials
-
-
-def reason_of(error: Mapping[str, Any]) -> str:
-    """An error, as `scheduler.trial.describe` gives it, in a line."""
-    lines = f"{error['type']}: {error['message']}".splitlines()
-    more = " " + lines[1].strip() if lines[0].endswith(":") and len(lines) > 1 else ""
-    return (lines[0] + more)[:500]
-
-
-def _timed(ending: Ending, spent: Mapping[str, float]) -> Ending:
-    return replace(ending, timings={**(ending.timings or {}), **spent})
-
-
-def _answered(trial: Trial, decision: Recall | Infeasible | Refuse | Failed) -> Ending:
-    if isinstance(decision, Infeasible):
-        return Ending(trial, "infeasible", decision.reason)
-    if isinstance(decision, Refuse):
-        return Ending(trial, "failed", decision.reason, recalled_from=decision.source_id)
-    if isinstance(decision, Failed):
-        began = replace(trial, state="running", attempts=trial.attempts + 1)
-        return Ending(began, "failed", decision.reason, error=decision.error)
-    return Ending(
-        trial,
-        "recalled",
-        decision.reason,
-        decision.metrics,
-        decision.values,
-        recalled_from=decision.source_id,
-    )
 
 
 def _refuse_open_trials(connection: Connection, stage_id: int) -> None:
