@@ -367,7 +367,7 @@ def launched(run: Run) -> list[Record]:
 def long(run: Run) -> list[Record]:
     """Jobs of many cheap trials."""
     readings: dict[str, list[_long.Long]] = {kind: [] for kind in _long.KINDS}
-    for repeat in range(max(1, run.seeds // 3)):
+    for repeat in range((run.seeds + 1) // 2):
         for kind, readings_of in readings.items():
             reading = _long.Long(**measure(kind, _long.TRIALS[kind][run.size]))
             readings_of.append(reading)
