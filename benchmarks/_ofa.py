@@ -126,7 +126,7 @@ class Bench:
             load_supernet(self.space, self.shape, files / "supernet").eval(),
             sum(phase["passes"] for phase in phases),
             sum(phase["steps"] for phase in phases),
-            self._seconds[method, seed],
+            float((self._path(method, seed) / "seconds").read_text(encoding="ascii")),
         )
 
     def _path(self, method: str, seed: int) -> Path:
@@ -169,7 +169,7 @@ def accuracies(
 
 
 @contextmanager
-def _folder() -> Generator[Path]:
+def supernets() -> Generator[Path]:
     """Where supernets go: the folder that the environment names, for other runs to find, or a passing one."""
     kept = os.environ.get("ORCHESTRATE_SUPERNETS")
     if kept:
@@ -199,7 +199,7 @@ def main(
     records: list[Record] = []
     for setting in settings:
         seeds = min(run.seeds, 3) if setting is FASHION else run.seeds
-        with _folder() as folder:
+        with supernets() as folder:
             bench = Bench(setting, seeds, folder / setting.name, run.size == "smoke")
             bench.train(methods)
             for name in run.only or parts:

@@ -14,7 +14,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -69,6 +69,8 @@ class Run:
     started_at: float
     keep: Path | None = None
     """Where a long run keeps each repetition's result, to go on from if it is interrupted."""
+    earlier: list[float] = field(default_factory=list[float])
+    """Processor seconds of results that were kept."""
 
     @classmethod
     def from_command_line(
@@ -121,7 +123,7 @@ class Run:
         common = {
             "command": self._command(),
             "versions": versions(),
-            "seconds": round(time.time() - self.started_at, 1),
+            "seconds": round(time.time() - self.started_at + sum(self.earlier), 1),
         }
         data = [{**asdict(record), **common} for record in records]
         self.json.parent.mkdir(parents=True, exist_ok=True)
@@ -140,34 +142,48 @@ class Run:
 
 
 @contextmanager
-def each_core(keep: Path | None = None) -> Generator[Mapper]:
+def each_core(run: Run) -> Generator[Mapper]:
     """Give a `map` whose calls run in processes, one a core, each on one thread.
 
-    With `keep`, a folder, each call's result (JSON) is written there, and not computed again.
+    Where the run keeps results, a call's is written to its folder (JSON), and not computed again.
     """
     for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[threads] = "1"
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
-        yield lambda function, items: pool.map(function if keep is None else Kept(function, keep), items)
+
+        def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            for found, seconds in pool.map(Kept(function, run.keep), items):
+                run.earlier.append(seconds)
+                yield found
+
+        yield spread
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A function whose results are kept in a folder, by its name and argument."""
+    """A function whose results are kept in a folder, by its name and argument, where there is a folder.
+
+    Gives a result, and the processor seconds that it took if it was there already.
+    """
 
     function: Callable[[Any], Any]
-    folder: Path
+    folder: Path | None
 
-    def __call__(self, item: Any) -> Any:
+    def __call__(self, item: Any) -> tuple[Any, float]:
+        if self.folder is None:
+            return self.function(item), 0.0
         name = f"{self.function.__name__} {item}".encode()
         path = self.folder / f"{hashlib.sha256(name).hexdigest()[:16]}.json"
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            found, seconds = json.loads(path.read_text(encoding="utf-8"))
+            return found, seconds
+        begun = time.process_time()
         found = self.function(item)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".part").write_text(json.dumps(found), encoding="utf-8")
+        text = json.dumps([found, round(time.process_time() - begun, 3)])
+        path.with_suffix(".part").write_text(text, encoding="utf-8")
         path.with_suffix(".part").replace(path)
-        return found
+        return found, 0.0
 
 
 HEADINGS = ("claim", "metric", "value", "quartiles", "n")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from _nasbench import resolved
 from _record import Size
 from numpy.typing import NDArray
@@ -22,10 +23,13 @@ from orchestrate.core.pareto import hypervolume
 from orchestrate.core.sampler import SearchProblem
 from orchestrate.core.scalarisation import simplex
 from orchestrate.core.seeds import generator
-from orchestrate.plugins.mogfn import exact
-from orchestrate.plugins.mogfn.conditions import Conditions
+from orchestrate.plugins.mogfn import exact, serving
+from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
+from orchestrate.plugins.mogfn.environment import HasEnvironment, Trajectories
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
+from orchestrate.plugins.mogfn.options import TrainingOptions
 from orchestrate.plugins.mogfn.pc import MogfnPc
+from orchestrate.plugins.mogfn.walk import Walks
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +118,39 @@ def served(task: Exact, size: Size, seed: int) -> tuple[list[Candidate], dict[st
     return given, conditioning(net, task) if net and on_grid else {}
 
 
+class Reinforce(GFlowNet):
+    """MOReinforce (Lin et al., arXiv 2203.15386): the same policy by policy gradient, for E[R_w^β | w]."""
+
+    def loss(
+        self, walks: Trajectories, conditions: Conditions, rewards: Floats, group: NDArray[np.int64]
+    ) -> torch.Tensor:
+        terms = self.terms(walks, conditions, rewards)
+        gains = terms.log_reward.exp()
+        return -((gains - gains.mean()) * terms.forward.sum(dim=1)).mean()
+
+
+def reinforced(task: Exact, size: Size, seed: int) -> tuple[list[Candidate], dict[str, float]]:
+    """What a policy gives that was trained as `served`'s, but to earn the most for a preference."""
+    steps, batch = TRAINING[size]
+    problem = task.problem
+    space: Any = problem.space
+    environment = space.environment() if isinstance(space, HasEnvironment) else Walks(space)
+
+    def rewards(found: Sequence[Candidate]) -> Floats:
+        values = [[problem.exact[score](one) for score in task.scores] for one in found]
+        return np.maximum(np.array(values).reshape(-1, len(task.scores)), 0)
+
+    options = TrainingOptions(
+        steps=steps, batch=batch, beta=BetaOptions(high=BETA, warmup=0.0), replay=0.0, exploration=0.0
+    )
+    net = Reinforce(environment, len(task.scores), rewards, options, generator(seed))
+    net.train()
+    weights = serving.preferences(problem, None, 0.0, SERVED, generator(seed, 1))
+    given = serving.distinct(net, weights, (), generator(seed, 2))
+    on_grid = task.space["name"] == "hypergrid"
+    return given, conditioning(net, task) if on_grid else {}
+
+
 def random_draws(task: Exact, size: Size, seed: int) -> tuple[list[Candidate], dict[str, float]]:  # noqa: ARG001
     """Random candidates."""
     return [draw_candidate(task.problem.space, generator(seed, number)) for number in range(SERVED)], {}
@@ -166,6 +203,7 @@ def last_population(task: Exact, size: Size, seed: int) -> tuple[list[Candidate]
 GIVERS: dict[str, Callable[[Exact, Size, int], tuple[list[Candidate], dict[str, float]]]] = {
     "mogfn-pc": served,
     "NSGA-III": last_population,
+    "MOReinforce": reinforced,
     "random": random_draws,
 }
 
@@ -207,8 +245,7 @@ def conditioning(net: GFlowNet, task: Exact) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     """A policy's distances to the exact distributions, each the mean over preferences but for `*_most`."""
 
     distance: float

@@ -74,7 +74,8 @@ def exact_records(size: Size, seeds: int, spread: Mapper) -> list[Record]:
     """One record a temperature."""
     records: list[Record] = []
     for beta, (mean, most, log_z) in GATES.items():
-        found = list(spread(_trained_grid, [(beta, seed, size) for seed in range(seeds)]))
+        every = spread(_trained_grid, [(beta, seed, size) for seed in range(seeds)])
+        found = [(Errors(*seen), Errors(*held)) for seen, held in every]
         print(f"exact: β = {beta:g} done", flush=True)
         distances = np.array([seen.distance for seen, _ in found])
         largest = max(seen.distance_most for seen, _ in found)
@@ -212,7 +213,7 @@ PARTS: dict[str, Callable[[Size, int, Mapper], list[Record]]] = {
 def main() -> None:
     run = Run.from_command_line(__file__, __doc__, SEEDS, tuple(PARTS))
     records: list[Record] = []
-    with each_core() as spread:
+    with each_core(run) as spread:
         for part in run.only or PARTS:
             begun = time.perf_counter()
             records += PARTS[part](run.size, run.seeds, spread)

@@ -51,8 +51,9 @@ def terminating_distributions(
             conditions, np.tile(features, (many, 1)), np.tile(mask, (many, 1))
         ).reshape(many, count, -1)
         here = np.column_stack([coming[state.tobytes()] for state in layer])
-        candidates += [graph.candidate(state) for state in layer]
-        ended.append(here * chances[:, :, graph.stop])
+        ends = mask[:, graph.stop]
+        candidates += [graph.candidate(state) for state in layer[ends]]
+        ended.append((here * chances[:, :, graph.stop])[:, ends])
         moving = here[:, rows] * chances[:, rows, actions]
         coming = {}
         for state, mass in zip(graph.step(layer[rows], actions), moving.T, strict=True):

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ...core import Candidate, SearchProblem, SpecError, Suggestion
+from ...core import Candidate, SearchProblem, SpaceError, SpecError, Suggestion, enumerate_candidates
 from ...core.draw import draw_candidate
 from ...core.pareto import violation
 from ...core.seeds import generator
 from . import rewards
+from .anyorder import AnyOrder
 from .conditions import Conditions
 from .environment import Environment, Graph, HasEnvironment
+from .exact import target
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
 from .serving import best_first, distinct, preferences, repeated
 from .slots import Division
@@ -30,6 +33,8 @@ INFEASIBLE = 0.3
 probability, and no cliff that training would see nothing else of."""
 PROBES = 512
 """Random candidates that show the range of exact objectives."""
+ENUMERATED = 2000
+"""Candidates of a space at most for its true log Z to be computed."""
 
 
 class PcOptions(RoundOptions):
@@ -38,7 +43,12 @@ class PcOptions(RoundOptions):
     bins: int = Field(default=16, ge=2, description="Cells that a real-valued choice is cut into.")
     graph: bool = Field(
         default=True,
-        description="Use the graph that a space brings along, if it does, instead of its choices' tree.",
+        description="Use the graph that a space brings along, if it does, instead of its choices.",
+    )
+    order: Literal["program", "any"] = Field(
+        default="program",
+        description="The order in which a walk makes the choices: the space's own, where a candidate has one "
+        "walk; or any, each choice once those that it depends on are made.",
     )
 
 
@@ -138,14 +148,31 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         space = self.problem.space
         if self.options.graph and isinstance(space, HasEnvironment):
             return space.environment()
+        if self.options.order == "any":
+            return AnyOrder(space, Division(self.options.bins))
         return Walks(space, Division(self.options.bins), known)
 
     def _log_z(self, net: GFlowNet) -> dict[str, float]:
-        """The learned log Z of each single objective and of their even mixture."""
-        names = [goal.name for goal in self.problem.optimised]
-        weights = np.vstack([np.eye(len(names)), np.full((1, len(names)), 1 / len(names))])
-        found = net.log_z(Conditions(weights, np.full(len(weights), net.options.beta.high)))
-        return {f"log_z/{name}": float(value) for name, value in zip([*names, "even"], found, strict=True)}
+        """The learned log Z of each single objective and of their even mixture; where known, the true one."""
+        count = self.objectives
+        weights = np.vstack([np.eye(count), np.full((1, count), 1 / count)])
+        names = [*(goal.name for goal in self.problem.optimised), "even"]
+        beta = net.options.beta.high
+        learnt = net.log_z(Conditions(weights, np.full(len(weights), beta)))
+        found = dict(zip(names, learnt.tolist(), strict=True))
+        if self.exact and (everything := self._everything()):
+            qualities = net.rewards(everything)
+            for name, one in zip(names, weights, strict=True):
+                found[f"{name}_true"] = target(beta * net.log_scalarise(one, qualities))[1]
+        return {f"log_z/{name}": value for name, value in found.items()}
+
+    def _everything(self) -> list[Candidate]:
+        """All candidates of a small space; none of a larger one, or where they have no end."""
+        try:
+            found = list(islice(enumerate_candidates(self.problem.space), ENUMERATED + 1))
+        except SpaceError:
+            return []
+        return found if len(found) <= ENUMERATED else []
 
     # Rewards --------------------------------------------------------------------------------------
 

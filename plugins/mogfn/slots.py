@@ -92,26 +92,37 @@ def find_slots(space: SearchSpace, division: Division, known: Iterable[Candidate
 
     A slot behind a rare conjunction of options can stay unseen. Walks that meet one answer it uniformly.
     """
-    survey = _Survey(space, division)
-    for _ in range(WALKS):
-        survey.walk(())
-    survey.try_each_option()
+    found = survey(space, division)
     for candidate in known:
-        survey.walk(tuple(replay(space, candidate).values()))
+        found.walk(tuple(replay(space, candidate).values()))
     slots: dict[str, Slot] = {}
     offset = 0
-    for name, (count, ordered) in survey.counts.items():
+    for name, (count, ordered) in found.counts.items():
         slots[name] = Slot(offset, count, ordered)
         offset += count
     return slots
 
 
-class _Survey:
-    def __init__(self, space: SearchSpace, division: Division) -> None:
+def survey(space: SearchSpace, division: Division, tries: int = 1) -> Survey:
+    """Walk at random, then along each option seen, so many times."""
+    found = Survey(space, division, tries)
+    for _ in range(WALKS):
+        found.walk(())
+    found.try_each_option()
+    return found
+
+
+class Survey:
+    """What walks met."""
+
+    def __init__(self, space: SearchSpace, division: Division, tries: int) -> None:
         self.counts: dict[str, tuple[int, bool]] = {}
         """Most parts seen and whether they are ordered, by slot."""
+        self.paths: list[dict[str, list[tuple[str, int, int]]]] = []
+        """Each walk's choices, with the decisions that they took."""
         self._space = space
         self._division = division
+        self._tries = tries
         self._rng = generator(0)
         self._met: set[tuple[str, type[object], Value]] = set()
         self._todo: list[tuple[Value, ...]] = []
@@ -119,6 +130,7 @@ class _Survey:
     def walk(self, beginning: Sequence[Value]) -> None:
         """Walk along `beginning`, then at random, and note what is met."""
         made: list[Value] = []
+        self.paths.append({})
 
         def pick(choice: Choice) -> Value:
             value = beginning[len(made)] if len(made) < len(beginning) else draw(choice, self._rng)
@@ -129,25 +141,27 @@ class _Survey:
         self._space.generate(pick)
 
     def try_each_option(self) -> None:
-        """Take each option once, and both ends of each number."""
+        """Take each option, each number of a short range, and both ends of a long one."""
         while self._todo:
             self.walk(self._todo.pop())
 
     def _note(self, choice: Choice, made: Sequence[Value], value: Value) -> None:
-        for slot, count, _ in self._division.parts(choice, value):
+        parts = self.paths[-1][choice.name] = self._division.parts(choice, value)
+        for slot, count, _ in parts:
             most, _ = self.counts.get(slot, (0, False))
             self.counts[slot] = max(most, count), not isinstance(choice, Categorical)
-        for option in _landmarks(choice):
+        for option in _landmarks(choice, self._division.width):
             key = (choice.name, type(option), option)
             if key not in self._met:
                 self._met.add(key)
-                self._todo.append((*made, option))
+                self._todo += [(*made, option)] * self._tries
 
 
-def _landmarks(choice: Choice) -> Sequence[Value]:
-    """Values that may open another branch: each option, or both ends of a number."""
-    if isinstance(choice, Categorical):
-        return choice.options
+def _landmarks(choice: Choice, width: int) -> Sequence[Value]:
+    """Values that may open another branch: all, if they are few, or both ends of a number."""
+    values = choice.values
+    if values is not None and (isinstance(choice, Categorical) or len(values) <= width):
+        return values
     if isinstance(choice, Integer):
         return choice.low, choice.high - (choice.high - choice.low) % choice.step
     return choice.low, choice.high

@@ -37,16 +37,34 @@ def test_peers_give_candidates_of_the_space(task: _served.Exact) -> None:
 def test_verdicts_are_against_the_best_peer() -> None:
     rng = np.random.default_rng(0)
     low, high = rng.normal(0.01, 0.001, 20), rng.normal(0.03, 0.001, 20)
-    key = ("cifar10", mogfn.PAIR, 200)
+    key = ("cifar10-pair", 200)
     better = mogfn._cell_record(key, {"mogfn-al": low, "tpe": high, "random": high + 0.1})
     assert better.holds
     assert "best peer tpe" in better.note
     worse = mogfn._cell_record(key, {"mogfn-al": high, "tpe": high + 0.1, "qparego": low})
     assert not worse.holds
     assert "best peer qparego (n = 20)" in worse.note
-    goal = mogfn._goal_record({key: {"mogfn-al": low}}, "default")
+    [goal] = mogfn._goal_records({key: {"mogfn-al": low}}, "default")
     assert goal.holds
-    assert not mogfn._goal_record({key: {"mogfn-al": high}}, "default").holds
+    [goal] = mogfn._goal_records({key: {"mogfn-al": high}}, "default")
+    assert not goal.holds
+
+
+def test_the_mean_compares_where_both_were_run() -> None:
+    rng = np.random.default_rng(0)
+
+    def around(value: float) -> np.ndarray:
+        return rng.normal(value, 0.001, 5)
+
+    first = {"mogfn-al": around(0.02), "tpe": around(0.03), "qnehvi": around(0.015)}
+    second = {"mogfn-al": around(0.01), "tpe": around(0.05)}
+    record = mogfn._mean_record({("cifar10-pair", 100): first, ("cifar100-pair", 100): second})
+    assert record.value == pytest.approx(0.015, abs=0.002)
+    assert record.peers["tpe"] == pytest.approx(0.04, abs=0.002)
+    assert record.peers["qnehvi"] == pytest.approx(0.015, abs=0.002)
+    assert not record.holds
+    assert "closest qnehvi" in record.note
+    assert "cifar10-pair, 100 trials" in record.note
 
 
 def test_smaller_is_better_for_r2_alone() -> None:
@@ -60,8 +78,9 @@ def test_smaller_is_better_for_r2_alone() -> None:
 
 def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
     kept = Kept(len, tmp_path / "kept")
-    assert kept("abc") == 3
+    assert kept("abc") == (3, 0.0)
     [file] = (tmp_path / "kept").iterdir()
-    file.write_text("7")
-    assert kept("abc") == 7
-    assert kept("ab") == 2
+    file.write_text("[7, 2.5]")  # a result, and the seconds that it took
+    assert kept("abc") == (7, 2.5)
+    assert kept("ab") == (2, 0.0)
+    assert Kept(len, None)("abc") == (3, 0.0)

@@ -115,8 +115,9 @@ def graph_flow(graph: Graph, log_rewards: Mapping[Candidate, float]) -> dict[byt
     flow: dict[bytes, float] = {}
     for layer, _, _ in reversed(list(layers(graph))):
         for state in layer:
-            parts = [log_rewards[graph.candidate(state)]]
-            for action in np.flatnonzero(graph.allowed(state[None])[0, : graph.stop]):
+            allowed = graph.allowed(state[None])[0]
+            parts = [log_rewards[graph.candidate(state)]] if allowed[graph.stop] else []
+            for action in np.flatnonzero(allowed[: graph.stop]):
                 child = graph.step(state[None], np.array([action]))
                 parts.append(flow[child[0].tobytes()] - np.log(graph.origins(child).sum()))
             flow[state.tobytes()] = float(np.logaddexp.reduce(parts))

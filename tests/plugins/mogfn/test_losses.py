@@ -8,6 +8,7 @@ import torch
 
 from orchestrate.core import SearchSpace
 from orchestrate.plugins.mogfn import losses
+from orchestrate.plugins.mogfn.anyorder import AnyOrder
 from orchestrate.plugins.mogfn.environment import Environment
 from orchestrate.plugins.mogfn.hypergrid import HyperGrid
 from orchestrate.plugins.mogfn.sequences import NGrams
@@ -19,6 +20,7 @@ WORDS = NGrams(NGrams.Options(alphabet="AVC", shortest=1, longest=6))
 CASES: dict[str, tuple[SearchSpace, Environment]] = {
     "grid": (GRID, GRID.environment()),
     "slots": (Slots(), Walks(Slots())),
+    "slots in any order": (Slots(), AnyOrder(Slots())),
     "words": (WORDS, Walks(WORDS)),
 }
 
@@ -37,7 +39,7 @@ def terms(request: pytest.FixtureRequest) -> losses.Terms:
 
 
 def test_the_sizes_are_those_of_the_cases() -> None:
-    assert [len(everything(space)) for space, _ in CASES.values()] == [64, 84, 1092]
+    assert [len(everything(space)) for space, _ in CASES.values()] == [64, 84, 84, 1092]
 
 
 def test_zero_at_the_exact_flow(terms: losses.Terms) -> None:
