@@ -59,6 +59,11 @@ class AlOptions(RoundOptions):
     )
     kappa: float = Field(default=1.0, ge=0, description="Deviations added to the mean by `ucb`.")
     pool: int = Field(default=512, ge=1, description="Samples of the policy that a round chooses from.")
+    growth: float = Field(
+        default=1.0,
+        gt=0,
+        description="A round has at most this part of the trials so far, so that the first are small.",
+    )
     samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
     apart: int = Field(
         default=1, ge=0, description="Choices in which two proposals of a round differ at least."
@@ -103,6 +108,9 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
                 )
         self._values: dict[str, dict[str, float]] = {}
         self._pretraining: list[Candidate] | None = None
+
+    def size(self, number: int) -> int:
+        return max(1, min(self.options.batch, int(self.options.growth * number)))
 
     def propose(self, snapshot: Snapshot, count: int) -> Sequence[Candidate]:
         learnt = self.learnt(snapshot)

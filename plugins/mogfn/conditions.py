@@ -32,15 +32,18 @@ class Conditions:
 class BetaOptions(PluginOptions):
     """The inverse temperature β: P(x | w, β) ∝ R_w(x)^β."""
 
-    distribution: Literal["constant", "uniform", "log-uniform", "gamma"] = Field(
+    distribution: Literal["constant", "uniform", "log-uniform", "gamma", "beta"] = Field(
         default="constant",
         description="`constant`: always `high`. Otherwise drawn for each condition, and the policy is "
         "conditioned on it.",
     )
-    low: float = Field(default=1.0, gt=0, description="Lower end of the uniform distributions.")
+    low: float = Field(default=1.0, gt=0, description="Lower end of the distributions with two ends.")
     high: float = Field(default=24.0, gt=0, description="Upper end; what proposals are made at.")
     shape: float = Field(
-        default=2.0, gt=0, description="Shape of the gamma distribution; its mean is high / 2."
+        default=2.0,
+        gt=0,
+        description="Shape of the gamma distribution, whose mean is high / 2, and of the beta distribution, "
+        "which is symmetric from `low` to `high`.",
     )
     warmup: float = Field(
         default=0.3, ge=0, lt=1, description="Share of the training in which β grows from 1 to its value."
@@ -48,7 +51,7 @@ class BetaOptions(PluginOptions):
 
     @model_validator(mode="after")
     def _fits(self) -> BetaOptions:
-        if self.distribution in ("uniform", "log-uniform") and self.low >= self.high:
+        if self.distribution in ("uniform", "log-uniform", "beta") and self.low >= self.high:
             raise ValueError(f"low {self.low} is not below high {self.high}")
         return self
 
@@ -63,6 +66,8 @@ class BetaOptions(PluginOptions):
                 return np.exp(rng.uniform(np.log(self.low), np.log(self.high), count))
             case "gamma":
                 return np.minimum(rng.gamma(self.shape, self.high / (2 * self.shape), count), self.high)
+            case "beta":
+                return self.low + (self.high - self.low) * rng.beta(self.shape, self.shape, count)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class GFlowNet:
     def step(self, done: float = 1.0) -> float:
         """Train on one batch; `done` is the part of the training that is over. Returns the loss."""
         conditions = self.draw_conditions(done)
-        trajectories, order = self.collect(conditions)
+        trajectories, order = self.collect(conditions, done)
         rewards = self.rewards(trajectories.candidates)
         self.memory.add(trajectories.candidates, rewards)
         rows = conditions[order]
@@ -133,7 +133,7 @@ class GFlowNet:
             beta = 1 + (beta - 1) * done / warmup
         return Conditions(weights.repeat(self.options.group, axis=0), beta.repeat(self.options.group))
 
-    def collect(self, conditions: Conditions) -> tuple[Trajectories, Integers]:
+    def collect(self, conditions: Conditions, done: float = 0.0) -> tuple[Trajectories, Integers]:
         """Walk a batch: forward with exploration, and back from known candidates.
 
         Returns the walks, and for each the row of its condition.
@@ -144,7 +144,7 @@ class GFlowNet:
         new, back = np.flatnonzero(~old), np.flatnonzero(old)
         walks: list[Trajectories] = []
         if len(new):
-            act = self._act(conditions[new], self.policy, self.options.exploration, self._rng)
+            act = self._act(conditions[new], self.policy, self._rng, self._off_policy(done))
             walks.append(self.environment.forward(len(new), act, self._rng))
         if len(back):
             known = self._known(conditions[back])
@@ -213,7 +213,7 @@ class GFlowNet:
     def sample(self, conditions: Conditions, rng: np.random.Generator) -> Sequence[Candidate]:
         """Draw one candidate a condition from the policy, without exploration."""
         with one_thread():
-            act = self._act(conditions, self._served, 0.0, rng)
+            act = self._act(conditions, self._served, rng)
             return self.environment.forward(len(conditions), act, rng).candidates
 
     def log_probability(self, candidates: Sequence[Candidate], conditions: Conditions) -> NDArray[np.float64]:
@@ -272,19 +272,33 @@ class GFlowNet:
         return self.memory.draw(score, self._rng)
 
     def _act(
-        self, conditions: Conditions, policy: Policy, exploration: float, rng: np.random.Generator
+        self,
+        conditions: Conditions,
+        policy: Policy,
+        rng: np.random.Generator,
+        off_policy: tuple[float, float] = (0.0, 1.0),
     ) -> Callable[[Integers, Floats, Bools], Integers]:
+        """Choose as the policy does; off policy, with a share of uniform actions and at a temperature."""
         prepared = self._prepared(policy, conditions)
+        exploration, temperature = off_policy
 
         def act(rows: Integers, features: Floats, mask: Bools) -> Integers:
             conditioning = prepared[torch.as_tensor(rows)]
             weights = self._probabilities(policy, conditioning, features, mask, None)
+            if temperature != 1:
+                weights = weights ** (1 / temperature)
+                weights /= weights.sum(axis=1, keepdims=True)
             if exploration:
                 even = mask / mask.sum(axis=1, keepdims=True)
                 weights = (1 - exploration) * weights + exploration * even
             return pick(weights, rng)
 
         return act
+
+    def _off_policy(self, done: float) -> tuple[float, float]:
+        """Share of uniform actions, and temperature."""
+        left = 1 - done if self.options.annealing else 1.0
+        return left * self.options.exploration, 1 + left * (self.options.tempering - 1)
 
     def _act_back(self, conditions: Conditions) -> Callable[[Integers, Floats, Bools], Integers]:
         prepared = self._prepared(self.policy, conditions)

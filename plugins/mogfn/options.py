@@ -46,6 +46,14 @@ class TrainingOptions(PluginOptions):
     exploration: float = Field(
         default=0.05, ge=0, lt=1, description="Share of actions drawn uniformly while training."
     )
+    tempering: float = Field(
+        default=1.0,
+        gt=0,
+        description="Temperature of the policy while training: above 1, its actions are drawn more evenly.",
+    )
+    annealing: bool = Field(
+        default=False, description="Let exploration and tempering fade away as training goes on."
+    )
     replay: float = Field(
         default=0.5, ge=0, le=1, description="Share of a batch that is walked back from known candidates."
     )

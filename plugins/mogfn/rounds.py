@@ -122,6 +122,10 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         """How many candidates are random before the first round."""
         return self.options.initial
 
+    def size(self, number: int) -> int:
+        """How many proposals the round has that begins with this ask."""
+        return self.options.batch
+
     @abstractmethod
     def learn(self, snapshot: Snapshot, kept: Tensors | None = None) -> LearntT | None:
         """Train on what a snapshot knows; None where that is too little.
@@ -142,7 +146,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         candidate: Candidate | None = None
         if self._round is not None:
             if self._queue is None:
-                self._queue = list(self.propose(self._round, self.options.batch))
+                self._queue = list(self.propose(self._round, self.size(self._round.number)))
             fresh = (one for one in self._queue[self._used :] if one.digest not in self._proposed)
             candidate = next(fresh, None)
         if candidate is None:
@@ -200,7 +204,9 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
 
     def _enter(self, number: int) -> None:
         """Begin a round where one is due."""
-        if number >= self.initial and (self._round is None or self._used >= self.options.batch):
+        if number < self.initial:
+            return
+        if self._round is None or self._used >= self.size(self._round.number):
             self._round, self._queue, self._used = self.snapshot(number), None, 0
 
     def _note(self, number: int, candidate: Candidate) -> None:

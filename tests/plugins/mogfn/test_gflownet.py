@@ -252,6 +252,7 @@ def test_gradients() -> None:
         {"backward": "learned"},
         {"replay": 0.0, "penalty": "huber"},
         {"average": 0.9, "encoding": "thermometer"},
+        {"tempering": 2.0, "annealing": True},
         {"scalarisation": "augmented-tchebycheff", "encoding": "raw"},
     ],
     ids=str,

@@ -39,12 +39,12 @@ def test_even_preferences() -> None:
         assert objectives == 1 or len(np.unique(found, axis=0)) == len(found)
 
 
-@pytest.mark.parametrize("distribution", ["constant", "uniform", "log-uniform", "gamma"])
+@pytest.mark.parametrize("distribution", ["constant", "uniform", "log-uniform", "gamma", "beta"])
 def test_temperatures_stay_in_range(distribution: str) -> None:
     options = BetaOptions(distribution=distribution, low=2.0, high=10.0)  # type: ignore[arg-type]
     drawn = options.draw(2000, np.random.default_rng(0))
     assert drawn.max() <= 10
-    means = {"constant": 10.0, "uniform": 6.0, "log-uniform": 8 / np.log(5)}
+    means = {"constant": 10.0, "uniform": 6.0, "log-uniform": 8 / np.log(5), "beta": 6.0}
     if distribution in means:
         assert drawn.min() >= 2
         assert drawn.mean() == pytest.approx(means[distribution], rel=0.05)
