@@ -62,7 +62,7 @@ class AnyOrder(Graph):
         self._columns = {
             name: _Column(index, offsets[index], count) for index, (name, count) in enumerate(counts.items())
         }
-        self._owner = np.repeat(np.arange(len(counts)), list(counts.values()))
+        self._owner = np.repeat(np.arange(len(counts)), np.array([*counts.values()], np.int64))
         self._part = np.arange(len(self._owner)) - np.array(offsets[:-1], np.int64)[self._owner]
         self._needs = {name: needs(space, name, paths) for name in counts}
         self._tables = [

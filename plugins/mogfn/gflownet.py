@@ -36,9 +36,6 @@ from .scalarise import log_scalarise
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
 """Rewards (n, d) of candidates, each to be maximised, of about [0, 1]."""
 
-Offline: TypeAlias = Callable[[Conditions, np.random.Generator], Sequence[Candidate]]
-"""Candidates worth training on, one a condition."""
-
 
 class GFlowNet:
     """The policy, its training, and what is asked of it afterwards. Runs on one thread of the CPU."""
@@ -51,7 +48,6 @@ class GFlowNet:
         options: TrainingOptions,
         rng: np.random.Generator,
         *,
-        offline: Offline | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.environment = environment
@@ -62,7 +58,6 @@ class GFlowNet:
         self.log_scalarise = log_scalarise(options.scalarisation)
         self._rng = rng
         self._dtype = dtype
-        self._offline = offline
         self._alpha = options.alpha if isinstance(options.alpha, tuple) else (options.alpha,) * objectives
         with seeded(int(rng.integers(2**31))):
             self.policy = Policy(
@@ -139,7 +134,7 @@ class GFlowNet:
         Returns the walks, and for each the row of its condition.
         """
         place = np.arange(len(conditions)) % self.options.group
-        share = self.options.replay if self._offline is not None or len(self.memory) else 0.0
+        share = self.options.replay if len(self.memory) else 0.0
         old = place < share * self.options.group
         new, back = np.flatnonzero(~old), np.flatnonzero(old)
         walks: list[Trajectories] = []
@@ -147,7 +142,8 @@ class GFlowNet:
             act = self._act(conditions[new], self.policy, self._rng, self._off_policy(done))
             walks.append(self.environment.forward(len(new), act, self._rng))
         if len(back):
-            known = self._known(conditions[back])
+            each = int(np.count_nonzero(old[: self.options.group]))
+            known = self._known(conditions[back], each)
             act = self._act_back(conditions[back]) if self.policy.backward_head is not None else None
             walks.append(self.environment.backward(known, act, self._rng))
         return joined(walks), np.concatenate([new, back])
@@ -262,14 +258,13 @@ class GFlowNet:
         reached = rewards / np.where(told, sums, 1.0)[:, None]
         return Conditions(np.where(told[:, None], reached, conditions.weights), conditions.beta)
 
-    def _known(self, conditions: Conditions) -> Sequence[Candidate]:
-        if self._offline is not None:
-            return self._offline(conditions, self._rng)
+    def _known(self, conditions: Conditions, each: int) -> Sequence[Candidate]:
+        """Known candidates worth training on, one a condition; `each` conditions in a row are equal."""
 
         def score(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-            return self.log_scalarise(conditions.weights[:, None], rewards[None])
+            return self.log_scalarise(conditions.weights[::each, None], rewards[None])
 
-        return self.memory.draw(score, self._rng)
+        return self.memory.draw(score, self._rng, each)
 
     def _act(
         self,

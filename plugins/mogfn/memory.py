@@ -43,17 +43,20 @@ class Memory:
             self._rewards[place] = reward
 
     def draw(
-        self, score: Callable[[NDArray[np.float64]], NDArray[np.float64]], rng: np.random.Generator
+        self,
+        score: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+        rng: np.random.Generator,
+        each: int = 1,
     ) -> list[Candidate]:
-        """Draw a candidate a row of `score`, which maps rewards (n, d) to scores (rows, n)."""
+        """Draw `each` candidates a row of `score`, which maps rewards (n, d) to scores (rows, n)."""
         candidates = self._candidates
         scores = score(self._rewards[: len(candidates)])
         best = max(1, round(TOP * len(candidates)))
         top = np.argpartition(-scores, best - 1, axis=1)[:, :best]
-        rows = np.arange(len(scores))
+        rows = np.arange(len(scores)).repeat(each)
         chosen = np.where(
-            rng.random(len(scores)) < 0.5,
-            top[rows, rng.integers(best, size=len(scores))],
-            rng.integers(len(candidates), size=len(scores)),
+            rng.random(len(rows)) < 0.5,
+            top[rows, rng.integers(best, size=len(rows))],
+            rng.integers(len(candidates), size=len(rows)),
         )
         return [candidates[index] for index in chosen.tolist()]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import _served
 import mogfn
 import mogfn_exact
+import mogfn_ofa
 import numpy as np
 import pytest
 from _record import Kept
@@ -84,3 +86,18 @@ def test_what_is_kept_is_not_computed_again(tmp_path: Path) -> None:
     assert kept("abc") == (7, 2.5)
     assert kept("ab") == (2, 0.0)
     assert Kept(len, None)("abc") == (3, 0.0)
+
+
+def test_fronts_are_compared_on_the_same_supernets() -> None:
+    def search(*qualities: tuple[float, float]) -> dict[str, Any]:
+        points = [list(one) for one in qualities]
+        return {"qualities": points, "tested": points, "reward": 0.5, "diversity": 0.1, "seconds": 0.2}
+
+    better = [search((0.8, 0.5), (0.5, 0.8)), search((0.9, 0.5), (0.5, 0.9))]
+    worse = [search((0.7, 0.5)), search((0.8, 0.5))]
+    front, tested, *rest = mogfn_ofa.records("digits", {"mogfn-al": better, "nsga2": worse})
+    assert front.value == pytest.approx(1)
+    assert front.peers["nsga2"] == pytest.approx(np.mean([0.35 / 0.55, 0.4 / 0.65]))
+    assert front.holds
+    assert tested.value == pytest.approx(np.mean([0.55, 0.65]))
+    assert all(one.holds is None for one in (tested, *rest))
