@@ -26,8 +26,8 @@ from tests.plugins.mogfn.test_walk import spaces
 SPACE = Slots()
 CELLS = everything(SPACE)
 SCORES = {
-    one: np.random.default_rng(index).uniform(0.2, 1, 2) * [1, 0.4 + 0.2 * int(one["depth"])]
-    for index, one in enumerate(CELLS)
+    one: np.array([0.1 + sum(value in (5, 7) for value in one.values()) / 4, 1 - len(one) / 8])
+    for one in CELLS
 }
 
 
@@ -131,8 +131,8 @@ def test_the_target_is_learnt(backward: str) -> None:
         batch=64, beta=BetaOptions(high=4.0, warmup=0.0), learning_rate=1e-2, width=64, backward=backward
     )  # type: ignore[arg-type]
     net = GFlowNet(AnyOrder(SPACE), 2, rewards, options, np.random.default_rng(0))
-    net.train(300)
-    weights = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0]])
+    net.train(400)
+    weights = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9]])
     cells, found = exact.terminating_distributions(net, weights, 4.0)
     assert set(cells) == set(CELLS)
     table = np.array([SCORES[one] for one in cells])
@@ -140,7 +140,7 @@ def test_the_target_is_learnt(backward: str) -> None:
         assert reached.sum() == pytest.approx(1)
         wanted, log_z = exact.target(4.0 * net.log_scalarise(one, table))
         assert exact.distance(reached, wanted) < 0.15
-        assert abs(net.log_z(Conditions(one[None], np.array([4.0])))[0] - log_z) < 0.1
+        assert abs(net.log_z(Conditions(one[None], np.array([4.0])))[0] - log_z) < 0.15
 
 
 class Coupled(SearchSpace):
