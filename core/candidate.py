@@ -58,7 +58,7 @@ class Candidate(Mapping[str, Value]):
     @cached_property
     def digest(self) -> str:
         """128-bit content digest, 32 hex digits, the same in every process."""
-        return digest(self._choices)
+        return blake2b(self.json.encode(), digest_size=16).hexdigest()
 
     def __hash__(self) -> int:
         return hash(self.json)

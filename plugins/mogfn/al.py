@@ -188,7 +188,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         )
         improvement = self._improvement(model, [], rng) if self.options.acquisition == "nehvi" else None
         floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(self.objectives)
-        cache: dict[str, NDArray[np.float64]] = {}
+        cache: dict[Candidate, NDArray[np.float64]] = {}
 
         def compute(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
             belief = model.believe(candidates)
@@ -201,10 +201,10 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
             return share * belief.chance[:, None] ** (1 / self.options.gflownet.beta.high)
 
         def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-            new = {one.digest: one for one in candidates if one.digest not in cache}
+            new = [one for one in dict.fromkeys(candidates) if one not in cache]
             if new:
-                cache.update(zip(new, compute(list(new.values())), strict=True))
-            return np.array([cache[one.digest] for one in candidates]).reshape(-1, self.objectives)
+                cache.update(zip(new, compute(new), strict=True))
+            return np.array([cache[one] for one in candidates]).reshape(-1, self.objectives)
 
         net = GFlowNet(walks, self.objectives, reward, self.options.gflownet, rng)
         if kept is not None:

@@ -77,7 +77,8 @@ class GFlowNet:
                     "params": list(self.policy.log_z.parameters()),
                     "lr": options.learning_rate * options.z_factor,
                 },
-            ]
+            ],
+            fused=True,
         )
         self._served = copy.deepcopy(self.policy) if options.average else self.policy
         self.step_number = 0

@@ -159,8 +159,10 @@ class Survey:
 
 def _landmarks(choice: Choice, width: int) -> Sequence[Value]:
     """Values that may open another branch: all, if they are few, or both ends of a number."""
+    if isinstance(choice, Categorical):
+        return choice.options
     values = choice.values
-    if values is not None and (isinstance(choice, Categorical) or len(values) <= width):
+    if values is not None and len(values) <= width:
         return values
     if isinstance(choice, Integer):
         return choice.low, choice.high - (choice.high - choice.low) % choice.step
