@@ -76,7 +76,15 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
 
     @property
     def lookahead(self) -> int:
-        return self.options.batch
+        """What is left of the round, or of the random beginning."""
+        if not hasattr(self, "problem"):
+            return self.options.batch
+        asked = len(self._told) + len(self._pending)
+        if asked < self.initial:
+            return self.initial - asked
+        if self._round is None or self._used >= self.size(self._round.number):
+            return self.size(asked)
+        return self.size(self._round.number) - self._used
 
     def start(self, problem: SearchProblem) -> None:
         super().start(problem)

@@ -290,3 +290,17 @@ def test_a_neighbour_differs_in_what_was_drawn_and_what_hangs_on_it() -> None:
         other = changed(space, parent, rng)
         assert replay(space, other) == other
         assert differing(parent, other) <= 1 or other["kind"] != parent["kind"]
+
+
+def test_rounds_grow_with_what_is_known() -> None:
+    """And what is asked for at once is never more than a round, so that no result is left unused."""
+    sampler = started("mogfn-al", growth=0.125)
+    at_once: list[int] = []
+    for number, candidate in enumerate(everything(GRID)[:40]):
+        at_once.append(sampler.lookahead)
+        sampler.adopt(number, candidate)
+        sampler.tell(number, candidate, Observation("finished", score(candidate)))
+    assert at_once[:8] == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert at_once[8:18] == [1] * 8 + [2, 1]
+    assert at_once[24:30] == [3, 2, 1, 3, 2, 1]
+    assert at_once[33:37] == [4, 3, 2, 1]
