@@ -47,6 +47,7 @@ class AlTraining(TrainingOptions):
 class AlOptions(RoundOptions):
     """Options of `mogfn-al`."""
 
+    initial: int = Field(default=10, ge=0, description="Random candidates before the first round.")
     surrogate: Literal["ensemble", "gp"] = Field(
         default="ensemble",
         description="The model of measured objectives: a deep ensemble, or exact Gaussian processes "
@@ -60,9 +61,9 @@ class AlOptions(RoundOptions):
     kappa: float = Field(default=1.0, ge=0, description="Deviations added to the mean by `ucb`.")
     pool: int = Field(default=512, ge=1, description="Samples of the policy that a round chooses from.")
     growth: float = Field(
-        default=1.0,
+        default=0.125,
         gt=0,
-        description="A round has at most this part of the trials so far, so that the first are small.",
+        description="A round has at most this part of the trials so far: the first are small, and learn sooner.",
     )
     samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
     apart: int = Field(

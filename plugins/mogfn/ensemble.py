@@ -105,7 +105,9 @@ class Ensemble:
     def _train(
         self, inputs: Tensor, targets: Tensor, weights: Tensor, steps: int, learning_rate: float, decay: float
     ) -> None:
-        optimizer = torch.optim.AdamW(self._net.parameters(), lr=learning_rate, weight_decay=decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            self._net.parameters(), lr=learning_rate, weight_decay=decay, fused=True
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(steps):
             optimizer.zero_grad()

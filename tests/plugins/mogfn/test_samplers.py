@@ -47,7 +47,7 @@ def started(
         "initial": 8,
         "batch": 4,
         "gflownet": SMALL,
-        **({"pool": 64} if name == "mogfn-al" else {}),
+        **({"pool": 64, "growth": 1.0} if name == "mogfn-al" else {}),
         **options,
     }
     sampler = cls(cls.Options.model_validate(given))
