@@ -63,7 +63,7 @@ class AlOptions(RoundOptions):
     growth: float = Field(
         default=0.125,
         gt=0,
-        description="A round has at most this part of the trials so far: the first are small, and learn sooner.",
+        description="A round has at most this part of the trials so far: the first are small.",
     )
     samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
     apart: int = Field(
