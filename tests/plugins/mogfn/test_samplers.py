@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -304,3 +304,25 @@ def test_rounds_grow_with_what_is_known() -> None:
     assert at_once[8:18] == [1] * 8 + [2, 1]
     assert at_once[24:30] == [3, 2, 1, 3, 2, 1]
     assert at_once[33:37] == [4, 3, 2, 1]
+
+
+def test_choices_may_be_made_in_any_order_and_log_z_is_shown_beside_the_truth() -> None:
+    space = Slots()
+    exact: dict[str, Callable[[Candidate], float]] = {
+        "short": lambda one: -float(len(one)),
+        "wide": lambda one: float(sum(value in (5, 7) for value in one.values())),
+    }
+    training = {**SMALL, "steps": 200, "learning_rate": 1e-2, "beta": {"high": 2.0}}
+    sampler = MogfnPc(MogfnPc.Options.model_validate({"order": "any", "batch": 8, "gflownet": training}))
+    goals = tuple(Goal(name, "maximize") for name in exact)
+    sampler.start(SearchProblem(space, goals, 5, 100, exact))
+    asked = [sampler.ask(number) for number in range(12)]
+    assert len({one.digest for one in asked}) == 12
+    assert all(replay(space, one) == one for one in asked)
+    values = np.array([[function(one) for function in exact.values()] for one in everything(space)])
+    shares = (values - values.min(axis=0)) / np.ptp(values, axis=0)
+    truth = np.log((np.maximum(shares.mean(axis=1), 1e-4) ** 2).sum())
+    shown = sampler.diagnostics()
+    assert shown["log_z/even_true"] == pytest.approx(truth)
+    assert shown["log_z/even"] == pytest.approx(truth, abs=0.3)
+    assert {"log_z/short_true", "log_z/wide_true"} <= set(shown)
