@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 INK, QUIET, GRID = "#1b2733", "#5d6b7a", "#e6eaee"
 FRONT, TRIAL, EARLIER, BROKEN = "#c2410c", "#2f6fb5", "#b6c2cf", "#9aa5b1"
+TRUE = "_true"
 LABELLED = 12  # front points that get their trial's number
 
 STYLE = {
@@ -149,7 +150,8 @@ def draw_history(facts: JobFacts, path: Path) -> bool:
 
 def draw_sampler(facts: JobFacts, path: Path) -> bool:
     """Draw the sampler's own metrics (a training loss, log Z, a model's error) over the number of asks, one
-    panel for the metrics that share what stands before the first slash. Returns whether there were any.
+    panel for the metrics that share what stands before the first slash. A metric "NAME_true" is a dashed
+    line: what NAME should be. Returns whether there were any.
     """
     stage = facts.search
     if stage is None or not stage.diagnostics:
@@ -161,10 +163,15 @@ def draw_sampler(facts: JobFacts, path: Path) -> bool:
     def draw(figure: Figure) -> None:
         every = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (title, group) in zip(every, curves.items(), strict=True):
-            for name, points in group.items():
+            colours: dict[str, str] = {}
+            for name, points in sorted(group.items(), key=lambda item: item[0].endswith(TRUE)):
                 asks, values = zip(*points, strict=True)
-                label = name.removeprefix(f"{title}/")
-                axes.plot(asks, values, linewidth=1.5, marker="o", markersize=2.5, label=label)
+                label, of = name.removeprefix(f"{title}/"), name.removesuffix(TRUE)
+                if of != name and of in colours:
+                    axes.axhline(values[-1], linewidth=1, linestyle="--", color=colours[of])
+                    continue
+                (line,) = axes.plot(asks, values, linewidth=1.5, marker="o", markersize=2.5, label=label)
+                colours[name] = line.get_color()
             if len(group) > 1:
                 axes.legend(fontsize=8, ncols=4)
             axes.set_title(title)

@@ -66,7 +66,16 @@ def test_the_sampler_s_own_metrics_are_drawn_in_groups(written: Written, tmp_pat
     del facts.search.__dict__["diagnostics"]
     facts.search.row.summary = {
         "diagnostics": [
-            {"step": step, "at": "", "metrics": {"loss": 1 / step, "log_z/even": 2.0, "log_z/accuracy": step}}
+            {
+                "step": step,
+                "at": "",
+                "metrics": {
+                    "loss": 1 / step,
+                    "log_z/even": 2.0,
+                    "log_z/accuracy": step,
+                    "log_z/even_true": 2.5,
+                },
+            }
             for step in (20, 28, 36)
         ]
     }
@@ -75,3 +84,5 @@ def test_the_sampler_s_own_metrics_are_drawn_in_groups(written: Written, tmp_pat
     drawn = path.read_text(encoding="utf-8")
     for text in ("loss", "log_z", "even", "accuracy", "asks of stage search"):
         assert text in drawn
+    assert "even_true" not in drawn  # a dashed line in the colour of what it is the truth of
+    assert "stroke-dasharray" in drawn
