@@ -55,7 +55,12 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("space", "nasbench101"): {"vertices": 4, "width": 8, "depth": 1},
     ("sampler", "evolution"): {"population": 10, "tournament": 3},
     ("sampler", "gp"): {"n_startup_trials": 4},
-    ("sampler", "mogfn-al"): {"initial": 8, "pool": 32, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
+    ("sampler", "mogfn-al"): {
+        "initial": 8,
+        "growth": 1.0,
+        "pool": 32,
+        "gflownet": {"steps": 3, "batch": 8, "width": 8},
+    },
     ("sampler", "mogfn-pc"): {"initial": 8, "gflownet": {"steps": 3, "batch": 8, "width": 8}},
     ("sampler", "qnehvi"): {"n_startup_trials": 4, "pool": 30, "mc_samples": 8},
     ("sampler", "qparego"): {"n_startup_trials": 4, "pool": 30, "mc_samples": 8},
