@@ -1,7 +1,7 @@
 """A front from a Once-for-All supernet: accuracy against multiply-accumulates, after 300 evaluations.
 
-`mogfn-al` beside evolution, NSGA-II and random search: samplers of Orchestrate's, eight candidates asked at a
-time, on the same supernets (progressive shrinking) of handwritten digits (8x8), with --full of Fashion-MNIST.
+`mogfn-al` beside evolution, NSGA-II and random search: samplers of Orchestrate's, at most eight candidates
+at a time, on the same supernets (progressive shrinking) of digits (8x8), with --full also of Fashion-MNIST.
 Searches see validation accuracies; the fronts found are scored on the test split, too. Hypervolumes are
 counted from an accuracy that any sub-net has and from the largest network; accuracy 1 of the smallest is 1.
 """
@@ -34,8 +34,9 @@ ARMS: dict[str, Mapping[str, Any]] = {
     OURS: {"name": OURS},
     **{name: SAMPLERS[name] for name in ("evolution", "nsga2", "random")},
 }
-EVALUATIONS: dict[Size, int] = {"smoke": 40, "default": 300, "full": 300}
+EVALUATIONS: dict[Size, int] = {"smoke": 16, "default": 300, "full": 300}
 AT_ONCE = 8
+"""Candidates asked for at a time: as many, or fewer where the sampler would rather see results first."""
 SETTINGS: dict[Size, tuple[Setting, ...]] = {
     "smoke": (SMOKE,),
     "default": (DIGITS,),
@@ -56,11 +57,8 @@ def _search_job(work: tuple[int, Path, str, Size, int]) -> dict[str, Any]:
     place, folder, arm, size, seed = work
     bench = _bench(place, size, folder)
     supernet, costs = bench.trained(SHRINKING, seed).supernet, CostModel(bench.space, bench.shape)
-    least, low, high = (
-        LEAST[bench.setting.name],
-        costs.of(bench.space.smallest).macs,
-        costs.of(bench.space.largest).macs,
-    )
+    low, high = (costs.of(one).macs for one in (bench.space.smallest, bench.space.largest))
+    least = 0.0 if bench.smoke else LEAST[bench.setting.name]
 
     def quality(accuracy: float, candidate: Candidate) -> tuple[float, float]:
         return (accuracy - least) / (1 - least), (high - costs.of(candidate).macs) / (high - low)
@@ -72,10 +70,12 @@ def _search_job(work: tuple[int, Path, str, Size, int]) -> dict[str, Any]:
     sampler.start(SearchProblem(bench.space, goals, seed, EVALUATIONS[size], exact))
     known: dict[Candidate, float] = {}
     seconds = 0.0
-    for first in range(0, EVALUATIONS[size], AT_ONCE):
+    number = 0
+    while number < EVALUATIONS[size]:
         begun = time.process_time()
-        numbers = range(first, min(first + AT_ONCE, EVALUATIONS[size]))
-        asked = [sampler.ask(number) for number in numbers]
+        at_once = min(AT_ONCE, sampler.lookahead, EVALUATIONS[size] - number)
+        numbers = range(number, number + at_once)
+        asked = [sampler.ask(one) for one in numbers]
         seconds += time.process_time() - begun
         new = [one for one in dict.fromkeys(asked) if one not in known]
         known.update(zip(new, accuracies(supernet, new, bench.images), strict=True))
@@ -83,6 +83,7 @@ def _search_job(work: tuple[int, Path, str, Size, int]) -> dict[str, Any]:
         for number, one in zip(numbers, asked, strict=True):
             found = {"accuracy": known[one], "macs": costs.of(one).macs}
             sampler.tell(number, one, Observation("finished", found))
+        number = numbers.stop
         seconds += time.process_time() - begun
     evaluated = list(known)
     qualities = np.array([quality(known[one], one) for one in evaluated])
