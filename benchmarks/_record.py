@@ -125,9 +125,19 @@ class Run:
             "versions": versions(),
             "seconds": round(time.time() - self.started_at + sum(self.earlier), 1),
         }
-        data = [{**asdict(record), **common} for record in records]
+        data = self._with_others([{**asdict(record), **common} for record in records])
         self.json.parent.mkdir(parents=True, exist_ok=True)
         self.json.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _with_others(self, data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """With `--only`, what was written of other claims stays."""
+        if not (self.only and self.json and self.json.exists()):
+            return data
+        old = json.loads(self.json.read_text(encoding="utf-8"))
+        new = {entry["claim"] for entry in data}
+        place = next((index for index, entry in enumerate(old) if entry["claim"] in new), len(old))
+        others = [entry for entry in old if entry["claim"] not in new]
+        return [*others[:place], *data, *others[place:]]
 
     def _command(self) -> str:
         """The command to run it again, without where this run wrote to."""

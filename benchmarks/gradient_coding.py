@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from _compare import quartiles
-from _record import Record, Run
+from _record import Mapper, Record, Run, each_core
 from threadpoolctl import threadpool_limits
 
 from orchestrate.plugins.gradient_coding.codes import Code, FractionalRepetition, RandomCyclic
@@ -117,6 +118,12 @@ class Times:
         self.seconds.setdefault(scheme, []).append(seconds)
         self.plans.setdefault(scheme, []).append(f"{plan}, window {1 + plan.wait.mu:g}x")
 
+    def join(self, other: Mapping[str, Mapping[str, list[Any]]]) -> None:
+        """Add another seed's."""
+        for name, mine in (("seconds", self.seconds), ("plans", self.plans)):
+            for scheme, values in other[name].items():
+                mine.setdefault(scheme, []).extend(values)
+
     def median(self, scheme: str) -> float:
         return float(np.median(self.seconds[scheme]))
 
@@ -128,22 +135,31 @@ def timed(probe: Profile, fresh: Profile, setting: Setting, jobs: int, times: Ti
         times.add(found.plan.scheme, measured.seconds_per_job * jobs, found.plan)
 
 
-def simulated(run: Run, regimes: Sequence[Regime], scale: Scale) -> list[Record]:
-    records: list[Record] = []
-    for number, regime in enumerate(regimes):
-        found = {setting.name: Times() for setting in SETTINGS}
-        for seed in range(run.seeds):
-            rng = np.random.default_rng([seed, number])
-            probe = regime.profile(scale.probe + DELAY, scale.workers, rng)
-            fresh = regime.profile(scale.jobs + DELAY, scale.workers, rng)
-            for setting in SETTINGS:
-                timed(probe, fresh, setting, scale.jobs, found[setting.name])
-        records += [as_record(regime.name, name, times, scale.jobs) for name, times in found.items()]
-        print(f"{regime.name}: done after {time.time() - run.started_at:.0f} s", flush=True)
-    return records
+def simulated(run: Run, numbers: Sequence[int], scale: Scale, spread: Mapper) -> list[Record]:
+    items = [(number, seed, scale) for number in numbers for seed in range(run.seeds)]
+    found: dict[tuple[int, str], Times] = {}
+    for (number, _, _), times in zip(items, spread(one, items), strict=True):
+        for setting in SETTINGS:
+            found.setdefault((number, setting.name), Times()).join(times[setting.name])
+        print(f"{REGIMES[number].name}: after {time.time() - run.started_at:.0f} s", flush=True)
+    return [
+        as_record(REGIMES[number].name, name, times, scale.jobs) for (number, name), times in found.items()
+    ]
 
 
-def as_record(regime: str, setting: str, times: Times, jobs: int) -> Record:
+def one(item: tuple[int, int, Scale]) -> dict[str, Any]:
+    """Seconds and plans of each scheme, by setting, in one regime with one seed."""
+    number, seed, scale = item
+    rng = np.random.default_rng([seed, number])
+    probe = REGIMES[number].profile(scale.probe + DELAY, scale.workers, rng)
+    fresh = REGIMES[number].profile(scale.jobs + DELAY, scale.workers, rng)
+    found = {setting.name: Times() for setting in SETTINGS}
+    for setting in SETTINGS:
+        timed(probe, fresh, setting, scale.jobs, found[setting.name])
+    return {name: asdict(times) for name, times in found.items()}
+
+
+def as_record(regime: str, setting: str, times: Times, jobs: int, told: str = "") -> Record:
     ours = np.array(times.seconds["m-sgc"])
     saved = 1 - ours / np.array(times.seconds["gc"])
     exact = [scheme for scheme in times.seconds if scheme != "backup"]
@@ -160,7 +176,16 @@ def as_record(regime: str, setting: str, times: Times, jobs: int) -> Record:
         },
         goal=f"saves {PAPER:.0%} over gc",
         holds=bool(np.median(saved) >= PAPER),
-        note=f"saves {np.median(saved):.0%} ({saved.min():.0%} to {saved.max():.0%}); fastest exact: {best}",
+        note="; ".join(
+            filter(
+                None,
+                (
+                    f"saves {np.median(saved):.0%} ({saved.min():.0%} to {saved.max():.0%})",
+                    f"fastest exact: {best}",
+                    told,
+                ),
+            )
+        ),
         details={"seconds": times.seconds, "picked": times.plans},
     )
 
@@ -206,8 +231,9 @@ def recorded(run: Run, scale: Scale) -> list[Record]:
         probe, fresh = whole.part(0, picked_on), whole.part(picked_on, whole.rounds)
         for setting in SETTINGS:
             timed(probe, fresh, setting, scale.jobs, found[setting.name])
-    name = f"recorded on this machine, slope {np.median(slopes):.0f} x a usual reply"
-    return [as_record(name, setting, times, scale.jobs) for setting, times in found.items()]
+    told = f"slope {np.median(slopes):.0f} x a usual reply"
+    name = "recorded on this machine"
+    return [as_record(name, setting, times, scale.jobs, told) for setting, times in found.items()]
 
 
 # What the selection costs ---------------------------------------------------------------------------
@@ -358,16 +384,21 @@ PARTS = ("simulated", "recorded", "selection", "decoding")
 def main() -> None:
     run = Run.from_command_line(__file__, __doc__, {"smoke": 2, "default": 3, "full": 10}, PARTS)
     smoke = run.size == "smoke"
-    regimes = REGIMES[1:2] if smoke else REGIMES
+    numbers = [1] if smoke else range(len(REGIMES))
     scale = Scale(24, 24, 16) if smoke else Scale(WORKERS, 80, 480)
     records: list[Record] = []
     for part in run.only or PARTS:
         if part == "simulated":
-            records += simulated(run, regimes, scale)
+            with each_core(run.keep) as spread:
+                records += simulated(run, numbers, scale, spread)
         elif part == "recorded":
             records += recorded(run, scale)
         elif part == "selection":
-            records += selection(run, regimes if run.size != "default" else REGIMES[1:4:2], scale)
+            records += selection(
+                run,
+                REGIMES[1:4:2] if run.size == "default" else [REGIMES[number] for number in numbers],
+                scale,
+            )
         else:
             records += decoding(run)
     run.publish(records)

@@ -107,14 +107,14 @@ class Outcome:
 
 def coded(group: RayWorkerGroup, plan: Plan, trace: Profile, scale: Scale) -> Outcome:
     """Train the networks by turns under a plan."""
-    positions: list[int] = []
+    positions: dict[int, int] = {}
 
     def pause(number: int, worker: int, load: float) -> float:
         return float(trace.at(number - 1, np.full(trace.n, load))[positions[worker]])
 
-    planner = Fixed(lambda _: plan.make(group.size), plan.wait)
+    planner = Fixed(lambda workers, _: plan.make(workers), plan.wait)
     session = Session(group, planner, MODELS, Setting(pause=pause))
-    positions += session.positions
+    positions |= session.positions
     session.retire = stay  # type: ignore[method-assign] # the last rounds, too, are the plan's
     interleaver = Interleaver(session)
     begun = time.perf_counter()

@@ -21,21 +21,23 @@ SHOWN_VERSIONS = ("orchestrate-automl", "ray", "optuna", "mlflow", "torch")
 
 
 def render(data: list[dict[str, Any]]) -> str:
-    """Make the table of one benchmark's records, with the command that made them, in Markdown."""
+    """Make the table of one benchmark's records, with the commands that made them, in Markdown."""
     names = {one.name for one in fields(Record)}
     records = [Record(**{key: value for key, value in entry.items() if key in names}) for entry in data]
     headings, lines = rows(records)
     first = data[0]
+    runs = dict.fromkeys((entry["command"], entry["seconds"]) for entry in data)
+    took = _duration(sum(seconds for _, seconds in runs))
     shown = [f"{name} {first['versions'][name]}" for name in SHOWN_VERSIONS if name in first["versions"]]
     return "\n".join(
         [
-            f"`{first['command']}`",
+            ", ".join(f"`{command}`" for command in dict.fromkeys(command for command, _ in runs)),
             "",
             _row(headings),
             _row(["---"] * len(headings)),
             *map(_row, lines),
             "",
-            f"Took {_duration(first['seconds'])} on {first['versions']['machine']}; {', '.join(shown)}.",
+            f"Took {took} on {first['versions']['machine']}; {', '.join(shown)}.",
         ]
     )
 

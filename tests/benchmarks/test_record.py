@@ -88,3 +88,14 @@ def test_each_peer_has_its_column() -> None:
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_part_that_is_run_again_leaves_the_others(command_line: Any) -> None:
+    others = [Record(claim, "ms", 1, (1, 1), 5) for claim in ("first", "last")]
+    command_line().publish([others[0], RECORD, others[1]])
+    again = Record(RECORD.claim, "ms", 7.0, (7, 7), 5)
+    command_line("--only", "two").publish([again])
+    written = json.loads((_record.RESULTS / "speed.json").read_text())
+    assert [entry["claim"] for entry in written] == ["first", RECORD.claim, "last"]
+    assert [entry["value"] for entry in written] == [1, 7.0, 1]
+    assert written[1]["command"] != written[0]["command"]
