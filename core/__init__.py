@@ -40,6 +40,7 @@ from .parallel import (
     Shared,
     WorkerGroup,
     cancelled,
+    island,
     local_gradient,
 )
 from .plugin import Plugin, PluginOptions, StageName
@@ -141,6 +142,7 @@ __all__ = [
     "digest",
     "enumerate_candidates",
     "hookimpl",
+    "island",
     "load",
     "local_gradient",
     "replay",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -111,6 +111,13 @@ class WorkerGroup(ABC):
         """The node of each worker: workers of one node tend to be slow, or to die, together."""
         return ["here"] * self.size
 
+    @property
+    def absent(self) -> Collection[int]:
+        """Workers without a process: they were replaced, and the fresh one has not started, or there is no
+        room for it. What they are sent waits.
+        """
+        return ()
+
     @abstractmethod
     def send(
         self,
@@ -209,6 +216,28 @@ def cancellable(asked: Callable[[], bool]) -> Generator[None]:
         yield
     finally:
         _cancelled.reset(token)
+
+
+_island: ContextVar[Collective | None] = ContextVar("island", default=None)
+
+
+def island() -> Collective | None:
+    """The processes that this worker is made of, or None where it is only one.
+
+    All of them run each of the worker's tasks; what the first one answers is the worker's reply. They must
+    agree on when a task is given up: `cancelled()` may become true in one before it does in another.
+    """
+    return _island.get()
+
+
+@contextmanager
+def within(processes: Collective | None) -> Generator[None]:
+    """Let `island()` answer that: for groups, around a task."""
+    token = _island.set(processes)
+    try:
+        yield
+    finally:
+        _island.reset(token)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from .fingerprint import Fingerprint
 from .job import Job, Stage, stopped_by
 from .objective import CombinedObjective, Goal, Objective, ReportedObjective, StaticObjective
 from .overrides import apply_override
-from .parallel import ParallelStrategy
+from .parallel import CodedStrategy, ParallelStrategy
 from .plugin import Plugin, PluginOptions, StageReference
 from .program import Program
 from .registry import Registry
@@ -374,6 +374,12 @@ class _Resolver:
                 )
             self._checked((*path, "program"), lambda stage=stage: stage.program.check(stage.space, task))
             if stage.strategy is not None and stage.spec.workers is not None:
+                if stage.spec.workers.processes > 1 and not isinstance(stage.strategy, CodedStrategy):
+                    self.problem(
+                        (*path, "workers", "processes"),
+                        f"{stage.strategy.name!r} makes one process of each worker",
+                        "Raise `count` instead.",
+                    )
                 workers, models = stage.spec.workers.count, stage.batch if stage.goals else 1
                 self._checked((*path, "workers", "strategy"), partial(stage.strategy.check, workers, models))
             if stage.sampler is not None:

@@ -107,6 +107,11 @@ class WorkerSpec(Section):
     """Several workers a trial, and how they share the making of gradients."""
 
     count: int = Field(ge=2, description="Workers in each trial's group.")
+    processes: PositiveInt = Field(
+        default=1,
+        description="Processes of each worker of a coded strategy, on one node. They share its work and add "
+        "their sums up among themselves; each has the stage's `resources`.",
+    )
     strategy: PluginSpec = Field(description="Parallel strategy.")
 
 

@@ -69,9 +69,14 @@ def workers_of(stage: Stage) -> int:
     return stage.spec.workers.count if stage.spec.workers else 1
 
 
+def processes_of(stage: Stage) -> int:
+    """Processes of each worker, which sit on one node."""
+    return stage.spec.workers.processes if stage.spec.workers else 1
+
+
 def concurrency(stage: Stage, capacity: Capacity) -> int:
     """How many of the stage's launches fit at once (and the file allows): at least 1."""
-    count = workers_of(stage)
+    count = workers_of(stage) * processes_of(stage)
     fits = [
         available / (wanted * count)
         for wanted, available in (
@@ -91,11 +96,12 @@ def check_fit(job: Job, capacity: Capacity) -> None:
         SpecError: with what is asked, what there is, and what to change.
     """
     for stage in job.stages:
-        count = workers_of(stage)
-        for name, wanted, node, total in (
+        count, processes = workers_of(stage), processes_of(stage)
+        for name, each, node, total in (
             ("cpu", stage.resources.cpu, capacity.node_cpu, capacity.cpu),
             ("gpu", stage.resources.gpu, capacity.node_gpu, capacity.gpu),
         ):
+            wanted = each * processes
             if wanted > node or wanted * count > total:
                 asked = f"{count} workers of {wanted:g} {name} each" if count > 1 else f"{wanted:g} {name}"
                 raise SpecError(

@@ -35,7 +35,7 @@ from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPr
 from ..core.crash import crash_point
 from ..core.job import Stage, stopped_by
 from ..core.parallel import CodedStrategy
-from .cluster import changed_environment, workers_of
+from .cluster import changed_environment, processes_of, workers_of
 from .runtime import Remit
 from .trainable import KEY, OUTCOME, REPORTS, SCORE, STEP, Payload, ProgramTrainable
 from .trial import Json, compared_value
@@ -72,7 +72,8 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
     An exception in the driver stops the stage, kills what runs, and is raised here.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    bundles = [{"CPU": stage.resources.cpu, "GPU": stage.resources.gpu}] * workers_of(stage)
+    bundle = {"CPU": stage.resources.cpu, "GPU": stage.resources.gpu}
+    bundles = [{name: amount * processes_of(stage) for name, amount in bundle.items()}] * workers_of(stage)
     bundles = [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
     guard = _Guard(driver)
     with (

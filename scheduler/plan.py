@@ -20,7 +20,7 @@ from ..core.seeds import generator
 from ..core.space import Choice, Real
 from ..storage.artifacts import ArtifactStore, safe_name
 from ..storage.catalog import Catalog
-from .cluster import Capacity, check_fit, concurrency, workers_of
+from .cluster import Capacity, check_fit, concurrency, processes_of, workers_of
 from .examine import Examination, Examiner
 from .provenance import used_plugins
 from .runtime import Remit
@@ -56,6 +56,7 @@ class StagePlan:
     workers: int
     concurrency: int
     cpu: float
+    """Each worker's, as `gpu`."""
     gpu: float
     seconds: float | None
     """Estimated, for the whole stage, if nothing is recalled."""
@@ -155,8 +156,8 @@ def _stage(stage: Stage, job: Job, capacity: Capacity, forecast: Forecast | None
         batch=stage.batch,
         workers=workers_of(stage),
         concurrency=width,
-        cpu=stage.resources.cpu,
-        gpu=stage.resources.gpu,
+        cpu=stage.resources.cpu * processes_of(stage),
+        gpu=stage.resources.gpu * processes_of(stage),
         seconds=seconds,
         rehearsal=rehearsal,
         strategy=stage.strategy.name if stage.strategy else None,

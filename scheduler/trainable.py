@@ -32,9 +32,10 @@ from ..core.job import Job, Stage, stopped_by
 from ..core.parallel import CodedStrategy, CollectiveStrategy
 from ..core.program import Evaluation
 from ..core.seeds import seed_all
+from .ranks import Ranks
 from .runtime import Remit
 from .trial import Json, TrialOrder, WorkerTrial, compared_value, conclude, describe
-from .workers import Ranks, RayWorkerGroup
+from .workers import RayWorkerGroup
 
 KEY = "__launch__"  # the only key in a Tune config
 REPORTS = "__reports__"  # JSON text: the reports of this step
@@ -277,7 +278,9 @@ class ProgramTrainable(tune.Trainable):
                 self._group = Ranks(count, resources.cpu, resources.gpu)
             else:
                 assert isinstance(stage.strategy, CodedStrategy)
-                self._group = RayWorkerGroup(count, resources.cpu, resources.gpu)
+                self._group = RayWorkerGroup(
+                    count, resources.cpu, resources.gpu, stage.spec.workers.processes
+                )
         return self._group.collective if isinstance(self._group, Ranks) else None
 
     def _drop_group(self) -> None:

@@ -1,7 +1,5 @@
-"""A trial's further workers, as Ray actors in the trial's placement group.
-
-`Ranks` is for collective strategies: every rank runs the program, joined by torch.distributed.
-`RayWorkerGroup` is for coded ones: the master hands functions to workers.
+"""The workers of a trial with a coded strategy: Ray actors in the trial's placement group, to which the
+master hands functions.
 """
 
 # Ray's own annotations are partial.
@@ -9,149 +7,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-from ray.util import get_node_ip_address
-from ray.util.placement_group import get_current_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from ..core.errors import LostError, TrialError
-from ..core.parallel import Cancelled, Reply, WorkerGroup, answers, cancellable
-from ..core.seeds import seed_all
-from .runtime import Remit
-from .trial import Json, TrialOrder, WorkerTrial
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-JOIN_SECONDS = 30.0  # how long rank 0 waits, once through, for the others to end
-
-log = logging.getLogger(__name__)
-
-
-class TorchCollective:
-    """`core.parallel.Collective` over torch.distributed: gloo on CPUs, NCCL on GPUs."""
-
-    def __init__(self, address: str, rank: int, size: int, *, gpu: bool) -> None:
-        import torch.distributed as dist
-
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        dist.init_process_group(
-            "nccl" if gpu else "gloo",
-            init_method=address,
-            rank=rank,
-            world_size=size,
-            timeout=COLLECTIVE_TIMEOUT,
-        )
-        self._dist = dist
-        self.rank = rank
-        self.size = size
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        """Sum over ranks, in place."""
-        self._dist.all_reduce(tensor)
-
-    def all_gather(self, tensor: Tensor) -> list[Tensor]:
-        """Every rank's tensor, in rank order."""
-        import torch
-
-        parts = [torch.empty_like(tensor) for _ in range(self.size)]
-        self._dist.all_gather(parts, tensor)
-        return parts
-
-    def close(self) -> None:
-        """Leave the group."""
-        with suppress(Exception):
-            self._dist.destroy_process_group()
-
-
-class RankActor:
-    """One further rank: runs the program beside rank 0."""
-
-    def join(self, address: str, rank: int, size: int, gpu: bool) -> None:
-        """Enter the process group."""
-        self._collective = TorchCollective(address, rank, size, gpu=gpu)
-
-    def run(self, remit: Json, order: Json) -> None:
-        """Run one trial's program; its exception, if any, goes to rank 0."""
-        known = Remit.of(remit)
-        job = known.job()
-        stage = known.stage_of(job)
-        trial = WorkerTrial(
-            TrialOrder(**order),
-            stage,
-            known.task(job),
-            job.registry,
-            known.place(self._collective),
-            lambda _: None,
-        )
-        seed_all(trial.seed)
-        stage.program.run(trial)
-
-
-def _bundle(index: int) -> PlacementGroupSchedulingStrategy | None:
-    """A bundle of the trial's placement group; None outside of one."""
-    group = get_current_placement_group()
-    return PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index) if group else None
-
-
-class Ranks:
-    """Rank 0's hold on the others. Kept from trial to trial, since joining takes seconds."""
-
-    def __init__(self, size: int, cpu: float, gpu: float) -> None:
-        remote: Any = ray.remote(RankActor)
-        self._actors = [
-            remote.options(num_cpus=cpu, num_gpus=gpu, scheduling_strategy=_bundle(index)).remote()
-            for index in range(1, size)
-        ]
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        address = f"tcp://{get_node_ip_address()}:{port}"
-        joining = [
-            actor.join.remote(address, rank, size, gpu > 0)
-            for rank, actor in enumerate(self._actors, start=1)
-        ]
-        self.collective = TorchCollective(address, 0, size, gpu=gpu > 0)
-        ray.get(joining)
-        self._runs: list[Any] = []
-
-    def start(self, remit: Remit, order: TrialOrder) -> None:
-        """Let the other ranks run the trial too."""
-        self._runs = [actor.run.remote(remit.data(), order.data()) for actor in self._actors]
-
-    def join(self, *, failed: bool) -> Exception | None:
-        """Wait for the other ranks; give what went wrong with them, None when nothing did.
-
-        With `failed`, rank 0 has an error of its own: only a dead rank, which may be its cause, counts.
-        """
-        try:
-            ray.get(self._runs, timeout=1.0 if failed else JOIN_SECONDS)
-        except RayActorError as error:
-            return LostError(f"a worker of the trial's group died: {error}")
-        except (RayTaskError, GetTimeoutError) as error:
-            return None if failed else TrialError(f"rank 0 finished, but another rank did not: {error}")
-        return None
-
-    def close(self) -> None:
-        """Kill the other ranks and leave the group."""
-        for actor in self._actors:
-            ray.kill(actor)
-        self.collective.close()
+from ..core.errors import LostError
+from ..core.parallel import Cancelled, Reply, WorkerGroup, answers, cancellable, within
+from .ranks import TorchCollective, bundle, free_address
 
 
 @dataclass(frozen=True)
@@ -165,34 +35,72 @@ class _Answer:
 
 
 class WorkerActor:
-    """One worker of a coded group: a task at a time, and an ear for cancellations beside it.
+    """A worker of a coded group, or one of the processes of an island that is a worker: a task at a time, and
+    an ear for cancellations beside it.
 
     A method that runs can't be interrupted by Ray, so that a cancellation is a number that the task
     looks at: tasks up to it are given up.
     """
 
-    def __init__(self, threads: int, visible: str | None) -> None:
+    def __init__(self, threads: int, visible: str | None, processes: int = 1) -> None:
         if visible is not None:  # before CUDA starts
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
         self._threads = threads
+        self._processes = processes
+        self._island: TorchCollective | None = None
         self._cancelled = 0
         self._heard = threading.Condition()
+
+    def address(self) -> str:
+        """Where the processes of an island can meet."""
+        return free_address()
+
+    def join(self, address: str, rank: int) -> None:
+        """Enter the island. Sums are added up on the CPU."""
+        self._island = TorchCollective(address, rank, self._processes, gpu=False)
 
     def call(
         self, function: Callable[[Any], Any], argument: Any, number: int, pause: float
     ) -> Iterator[_Answer]:
-        """Run task `number`, after a pause; give its answers. The last one may be that it was given up."""
+        """Run task `number`, after a pause; give its answers. The last one may be that it was given up.
+
+        Raises:
+            LostError: the island is broken.
+        """
         if self._threads:
             self._limit_threads()
         begun = time.perf_counter()
         with self._heard:
             given_up = self._heard.wait_for(lambda: self._cancelled >= number, timeout=pause)
-        if not given_up:
-            with suppress(Cancelled), cancellable(lambda: self._cancelled >= number):
+        if not given_up or self._processes > 1:  # an island gives up together, within the task
+            with (
+                suppress(Cancelled),
+                cancellable(lambda: self._cancelled >= number),
+                within(self._island),
+                self._whole(),
+            ):
                 for value, last in answers(function, argument):
                     yield _Answer(value, last, time.perf_counter() - begun)
                 return
         yield _Answer(None, last=True, seconds=time.perf_counter() - begun, cancelled=True)
+
+    def assist(self, function: Callable[[Any], Any], argument: Any, number: int, pause: float) -> None:
+        """Run task `number` as another process of an island than the first, which answers."""
+        for _ in self.call(function, argument, number, pause):
+            pass
+
+    @contextmanager
+    def _whole(self) -> Generator[None]:
+        """Turn what a collective raises when a process is gone into the loss of the whole island."""
+        if self._processes == 1:
+            yield
+            return
+        if self._island is None:
+            raise LostError("its processes could not join")
+        try:
+            yield
+        except RuntimeError as error:
+            raise LostError(f"one of its processes is gone: {error}") from error
 
     def _limit_threads(self) -> None:
         import torch
@@ -239,41 +147,79 @@ class RayWorkerGroup(WorkerGroup):
     """`core.parallel.WorkerGroup` on Ray actors; the master is the trial's own process.
 
     Workers hold bundles 1 to `size` - 1 of the placement group. Worker 0 lives in the master's bundle
-    without claiming its resources again, and shares the master's GPU if there is one. A replacement
-    takes its predecessor's bundle, which Ray moves when its node is gone.
+    without claiming its resources again, and shares the master's GPUs if there are any. A replacement
+    takes its predecessor's bundle, which Ray moves when its node is gone, once there is room.
+
+    A worker may be an island of several `processes`, each with `cpu` and `gpu`, in one bundle and so on one
+    node. It lives and dies as a whole: the master hears its first process, and tasks run in all.
     """
 
-    def __init__(self, size: int, cpu: float, gpu: float) -> None:
+    def __init__(self, size: int, cpu: float, gpu: float, processes: int = 1) -> None:
         self.size = size
         self._resources = (cpu, gpu)
+        self._processes = processes
         self._number = 0
+        self._nodes = [""] * size
+        self._starting: dict[int, Any] = {}  # by worker: its node, as Ray promises it
         self._actors = [self._start(worker) for worker in range(size)]
         self._busy: dict[int, _Task] = {}  # by worker: what it runs
         self._waiting: dict[int, tuple[Any, ...]] = {}  # by worker: what it runs next
         self._ready: deque[_Task] = deque()
-        self._nodes: list[str] = []
 
-    def _start(self, worker: int) -> Any:
+    def _start(self, worker: int) -> list[Any]:
         cpu, gpu = self._resources
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") if gpu and not worker else None
         claimed = {"num_cpus": cpu if worker else 0, "num_gpus": gpu if worker else 0}
         remote: Any = cast(Any, ray.remote)(concurrency_groups={"ear": 1})(WorkerActor)
-        options = remote.options(**claimed, scheduling_strategy=_bundle(worker))
-        return options.remote(max(1, int(cpu)), visible)
+        options = remote.options(**claimed, scheduling_strategy=bundle(worker))
+        actors = [
+            options.remote(
+                max(1, int(cpu)), self._visible(rank) if gpu and not worker else None, self._processes
+            )
+            for rank in range(self._processes)
+        ]
+        if self._processes > 1:
+            address = actors[0].address.remote()
+            for rank, actor in enumerate(actors):
+                actor.join.remote(address, rank)
+        self._starting[worker] = actors[0].node.remote()
+        return actors
+
+    def _visible(self, rank: int) -> str | None:
+        """The master's GPUs that a process of worker 0 uses too."""
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if devices is None or self._processes == 1:
+            return devices
+        each = devices.split(",")
+        share = max(1, len(each) // self._processes)
+        start = rank * share % len(each)
+        return ",".join(each[start : start + share])
 
     @property
     def nodes(self) -> Sequence[str]:
-        """Each worker's node, as it started. Waits for all processes to start.
+        """Each worker's node, where it has started last. Waits for all processes to start the first time.
 
         Raises:
             LostError: one died while it started.
         """
-        if not self._nodes:
+        if unknown := [worker for worker, node in enumerate(self._nodes) if not node]:
             try:
-                self._nodes = list(ray.get([actor.node.remote() for actor in self._actors]))
+                found = ray.get([self._starting[worker] for worker in unknown])
             except RayActorError as error:
                 raise LostError(f"a worker of the trial's group died while it started: {error}") from error
+            for worker, node in zip(unknown, found, strict=True):
+                self._nodes[worker] = node
+                del self._starting[worker]
         return self._nodes
+
+    @property
+    def absent(self) -> Collection[int]:
+        """Workers whose process hasn't started."""
+        for worker, node in list(self._starting.items()):
+            if ray.wait([node], timeout=0)[0]:
+                with suppress(RayError):  # it died, as its task will tell: it is absent until it is replaced
+                    self._nodes[worker] = ray.get(node)
+                    del self._starting[worker]
+        return self._starting.keys()
 
     def send(
         self,
@@ -293,7 +239,12 @@ class RayWorkerGroup(WorkerGroup):
 
     def _hand(self, worker: int, function: Any, argument: Any, pause: float, ticket: Any) -> None:
         self._number += 1
-        replies = self._actors[worker].call.remote(function, argument, self._number, pause)
+        first, *others = self._actors[worker]
+        if others:
+            argument = ray.put(argument)
+        for other in others:
+            other.assist.remote(function, argument, self._number, pause)
+        replies = first.call.remote(function, argument, self._number, pause)
         self._busy[worker] = _Task(worker, ticket, self._number, replies)
 
     def receive(self, timeout: float | None = None) -> Reply | None:
@@ -322,14 +273,15 @@ class RayWorkerGroup(WorkerGroup):
         for worker in workers:
             self._waiting.pop(worker, None)
             if worker in self._busy:
-                self._actors[worker].cancel.remote(self._busy[worker].number)
+                for actor in self._actors[worker]:
+                    actor.cancel.remote(self._busy[worker].number)
 
     def replace(self, worker: int) -> None:
         """Start a fresh process in place of a worker, wherever its bundle is by now."""
         self._waiting.pop(worker, None)
         self._busy.pop(worker, None)
         self._ready = deque(task for task in self._ready if task.worker != worker)
-        ray.kill(self._actors[worker])
+        self._kill(worker)
         self._actors[worker] = self._start(worker)
 
     def share(self, value: Any) -> ObjectShared:
@@ -342,7 +294,11 @@ class RayWorkerGroup(WorkerGroup):
 
     def close(self) -> None:
         """Kill every worker."""
-        for actor in self._actors:
+        for worker in range(self.size):
+            self._kill(worker)
+
+    def _kill(self, worker: int) -> None:
+        for actor in self._actors[worker]:
             ray.kill(actor)
 
     def _reply(self, task: _Task) -> Reply:
@@ -350,6 +306,10 @@ class RayWorkerGroup(WorkerGroup):
         try:
             answer = cast(_Answer, ray.get(next(task.replies)))
         except RayTaskError as error:
+            if isinstance(error.cause, LostError):
+                return Reply(
+                    worker, error=f"worker {worker} died: {error.cause}", ticket=ticket, cause="died"
+                )
             text = f"worker {worker} raised: {error}"
             return Reply(worker, error=text, ticket=ticket, cause="raised")
         except RayError as error:  # the process, its node or its objects are gone

@@ -143,6 +143,7 @@ class LocalWorkers(WorkerGroup):
         self.size = size
         self._nodes = nodes or ["here"] * size
         self._dead = set(dead)
+        self._withdrawn: set[int] = set()
         self._rank = {worker: rank for rank, worker in enumerate(order or range(size))}
         self._seconds = seconds
         self._deaf = set(deaf)
@@ -184,6 +185,8 @@ class LocalWorkers(WorkerGroup):
         several = isgeneratorfunction(task.function) and len(task.argument) > 1
         task.needed = needed / len(task.argument) if several else needed
         task.begun, task.due = self._now, self._now + task.pause + task.needed
+        if worker in self._withdrawn:
+            task.due = math.inf
         task.answers = answers(task.function, task.argument)
         self._running[worker] = task
 
@@ -220,15 +223,31 @@ class LocalWorkers(WorkerGroup):
         """End these workers' tasks now, except those of the deaf."""
         for worker in workers:
             self._waiting.pop(worker, None)
-            if worker in self._running and worker not in self._deaf:
+            if worker in self._running and worker not in self._deaf and worker not in self._withdrawn:
                 task = self._running[worker]
                 task.cancelled, task.due = True, self._now
 
     def replace(self, worker: int) -> None:
-        """Bring a dead worker back."""
+        """Bring a dead worker back, unless it was withdrawn."""
         self._dead.discard(worker)
         self._running.pop(worker, None)
         self._waiting.pop(worker, None)
+
+    @property
+    def absent(self) -> Collection[int]:
+        """Workers that were withdrawn."""
+        return self._withdrawn
+
+    def withdraw(self, worker: int) -> None:
+        """Let a worker die, and no process take its place until it is restored."""
+        self._withdrawn.add(worker)
+        self.kill(worker)
+
+    def restore(self, worker: int) -> None:
+        """Give a withdrawn worker a process again: it does what it was sent since."""
+        self._withdrawn.discard(worker)
+        if worker in self._running:
+            self._begin(self._running[worker])
 
     def kill(self, worker: int) -> None:
         """Let a worker die: what it runs is answered by its death, at once."""

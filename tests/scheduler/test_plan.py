@@ -133,3 +133,19 @@ def test_earlier_runs_of_the_same_job_and_stage_are_found(
         if stage == "search":
             kept.append(Path(saved.uri))
     assert earlier(job.stages[0], job, settings) == kept[::-1]
+
+
+def test_an_island_s_processes_sit_on_one_node() -> None:
+    workers = {"count": 2, "processes": 2, "strategy": {"name": "gradient-coding"}}
+    job = resolve(job_data("bowl", workers=workers), Registry.discover())
+    check_fit(job, Capacity(4, 0, 2, 0))
+    assert concurrency(job.stages[0], Capacity(9, 0, 2, 0)) == 2
+    with pytest.raises(SpecError, match="2 workers of 2 cpu each, but the largest node has 1"):
+        check_fit(job, Capacity(4, 0, 1, 0))
+    assert plan(job, Capacity(4, 0, 2, 0)).stages[0].cpu == 2
+
+
+def test_only_coded_workers_may_be_islands() -> None:
+    workers = {"count": 2, "processes": 2, "strategy": {"name": "all-reduce"}}
+    with pytest.raises(SpecError, match="'all-reduce' makes one process of each worker"):
+        resolve(job_data("bowl", workers=workers), Registry.discover())
