@@ -11,8 +11,8 @@ from ...core import Forecast
 from ...core.errors import ArtifactError
 from ...core.parallel import Expected
 from .injection import Injected
-from .records import Journal, Round
-from .replay import profile as times_of
+from .records import Journal
+from .replay import select
 from .selection import Plan, Report, compare
 from .selection.choose import replay
 from .simulation import Costs
@@ -29,13 +29,12 @@ def measured(earlier: Sequence[Path], workers: int, most_delay: int) -> tuple[Pr
             journal = Journal.read(path)
         except ArtifactError:
             continue
-        # Not the first one: processes start in it.
-        rounds = [one for one in journal.rounds[1:] if all(load > 0 for load in one.loads)][-ROUNDS:]
-        if len(rounds) < enough(most_delay) or len(rounds[0].arrivals) != workers:
+        selector = select(journal, most_delay, window=ROUNDS)
+        if not selector.enough or selector.n != workers:
             continue
-        decoding = [one.seconds for record in rounds for one in record.decoded]
+        decoding = [one.seconds for record in journal.rounds[-ROUNDS:] for one in record.decoded]
         costs = Costs(decode=float(np.median(decoding)) if decoding else 0.0)
-        return times_of(_of(rounds)), costs, f"{len(rounds)} rounds of an earlier run ({path})"
+        return selector.profile(), costs, f"{selector.rounds} rounds of an earlier run ({path})"
     return None
 
 
@@ -47,11 +46,6 @@ def made_up(injected: Injected, workers: int, slope: float) -> tuple[Profile, Co
     ]
     times = np.array(seconds)
     return Profile(times, np.full(times.shape, load), slope), Costs(), "the injected delays alone"
-
-
-def enough(most_delay: int) -> int:
-    """Rounds without which nothing is told."""
-    return 2 * (most_delay + 4)
 
 
 def forecast(known: tuple[Profile, Costs, str], models: int, asked: Plan | None) -> Forecast:
@@ -92,10 +86,3 @@ def _warning(report: Report, asked: Plan, seconds: float) -> str:
         better = f"{report.choice} is not"
         return f"{asked}, which the job asks for, is expected to be slower than not coding; {better}"
     return ""
-
-
-def _of(rounds: Sequence[Round]) -> Journal:
-    journal = Journal()
-    for record in rounds:
-        journal.add(record)
-    return journal

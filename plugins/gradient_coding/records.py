@@ -69,7 +69,7 @@ class Round:
     given_up: list[int] = field(default_factory=list[int])
     """Jobs given up before this round opened."""
     dropped: list[int] = field(default_factory=list[int])
-    """Jobs given up while it was open: their learner raised."""
+    """Jobs given up while it was open: their learner raised, or they begin anew with fewer workers."""
     decoded: list[Decoded] = field(default_factory=list[Decoded])
     bytes: int = 0
     """Received by the master."""
@@ -85,15 +85,17 @@ class Round:
         """Note how the round ended."""
         self.seconds, self.fastest, self.waited = ended.duration, ended.fastest, ended.waited
         self.window = ended.window if math.isfinite(ended.window) else None
-        self.cause = str(ended.cause)
+        self.cause = self.cause or str(ended.cause)
         self.stragglers = list(stragglers)
 
 
 @dataclass(frozen=True)
 class Use:
-    """From the round after `base` on, a scheme: its name and parameters, and its workers' places.
+    """From the round after `base` on, a scheme: its name and parameters, the seed and digest of its code, and
+    its workers' places.
 
-    `place` has the worker of each code position, `nodes` the workers' nodes, each once.
+    `place` has the worker of each code position, without those that are gone; `nodes` the workers' nodes,
+    each once.
     """
 
     base: int
@@ -133,7 +135,7 @@ class Journal:
         """Note that a scheme is used from now on."""
         described = scheme.describe()
         if (code := getattr(scheme, "code", None)) is not None:
-            described["code"] = type(code).__name__
+            described["code"] = code.describe()
         if (allowed := getattr(scheme, "approximation", None)) is not None:
             described["approximation"] = asdict(allowed)
         self.add(Use(base, described, list(place), asdict(wait), list(dict.fromkeys(nodes)), reason))
@@ -204,14 +206,17 @@ class Journal:
             return {}
         decoded = [one for record in rounds for one in record.decoded]
         seconds = sum(record.seconds for record in rounds)
+        bubbles = sum(record.seconds for record in rounds if record.job is None)
         slots = sum(len(record.arrivals) for record in rounds)
         told = describe(self.pattern)
         chain = {"p_slow": told.chain.p_slow, "p_normal": told.chain.p_normal} if told.chain else {}
         return {
             "rounds": len(rounds),
+            "present": len(self.uses[-1].place) if self.uses else 0,
             "round_seconds": seconds / len(rounds),
             "straggler_share": sum(len(record.stragglers) for record in rounds) / slots,
             "waited_share": sum(record.waited for record in rounds) / seconds if seconds else 0.0,
+            "bubble_share": bubbles / seconds if seconds else 0.0,
             "banked": sum(len(record.banked) for record in rounds),
             "partial": sum(len(record.partial) for record in rounds),
             "replaced": sum(len(record.replaced) for record in rounds),

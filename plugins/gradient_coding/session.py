@@ -6,35 +6,29 @@ knows of workers only what `WorkerGroup` offers.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - the base of all
+from torch import Tensor
 
 from ...core import Learner, LostError, Reply, TrialError, WorkerGroup
 from ...core.training.replica import Publisher, Replica
+from .codes.base import Floats
 from .picture import draw
 from .planning import Planner
-from .quarantine import Finding, Quarantine
 from .records import Decoded, Journal, Round
+from .roster import LOOK, Roster
+from .rules import check_batch_norm
 from .schemes import Assignment, Decoding, Part, cut
 from .vectors import Layout, Vector, combine
-from .waiting import Rounds
+from .waiting import Cause, Rounds
 from .worker import Indices, Sent, Work, compute
 
 JOURNAL = "rounds.jsonl"
-LOOK = 1.0  # seconds between looks at workers that stay silent
-LONGER = 10  # times the usual patience, with workers of which none has replied yet
-DEATHS = 5  # of one worker in a row, after which it isn't the worker that is ill
-
-log = logging.getLogger(__name__)
-
 Pause = Callable[[int, int, float], float]
 """Seconds that a worker idles before a round's work, by round, worker and load: injected delays."""
 
@@ -53,7 +47,8 @@ class Setting:
     statistics: bool = False
     """Whether BatchNorm may train, on chunks."""
     replace_after: float = 60.0
-    """Seconds of silence after which a worker is replaced."""
+    """Seconds of silence after which a worker is replaced, and of a missing process after which it is left
+    out."""
     slow: tuple[float, int] = (0.0, 1)
     """Speed relative to the fastest worker's below which one is replaced too, and of how many tasks."""
     pause: Pause = no_pause
@@ -98,31 +93,26 @@ class Session:
         self.journal = Journal()
         self._planner = planner
         self._publisher = Publisher(group)
-        self._quarantine = Quarantine(group.size, *self.setting.slow)
-        self._apart = False  # chronic stragglers are to get other places
-        self._begun: list[float | None] = [None] * group.size  # by worker: when what it does was sent
-        self._found: list[Finding] = []
+        self._roster = Roster(group, self.setting.replace_after, self.setting.slow)  # waits for them to start
         self._asked: deque[_Job] = deque()
         self._publishing = 0.0  # seconds of the master's
         self._jobs: dict[int, _Job] = {}
         self._failed: list[tuple[int, Exception]] = []
         self._dropped: list[int] = []
         self._proven: set[int] = set()
-        self._deaths = [0] * group.size
-        self._slowest = 0.0  # seconds that a whole reply took at most
         self._base = 0  # rounds of the schemes before this one
-        self._use()  # waits for the workers to start
-        self._heard = [group.now()] * group.size
+        self._use()
 
     def _use(self) -> None:
-        self._place = arrange(self.group.nodes, self.setting.seed, self._quarantine.chronic)  # by position
-        self.positions: list[int] = np.argsort(self._place).tolist()
-        """By worker: its code position."""
-        self._apart = False
-        chosen = self._planner.choose(max(1, self.models))
+        self._place, change = self._roster.settle(self.setting.seed)
+        self.positions = {worker: position for position, worker in enumerate(self._place)}
+        """By worker: its code position. Those that were left out have none."""
+        chosen = self._planner.choose(max(1, self.models), len(self._place))
         self.scheme = chosen.scheme
         self._clock = Rounds(chosen.scheme, chosen.wait)
-        self.journal.use(chosen.scheme, self._place, chosen.wait, self._base, self.group.nodes, chosen.reason)
+        nodes = [self.group.nodes[worker] for worker in self._place]
+        reason = f"{change}; {chosen.reason}" if change else chosen.reason
+        self.journal.use(chosen.scheme, self._place, chosen.wait, self._base, nodes, reason)
 
     # Asking ---------------------------------------------------------------------------------------
 
@@ -143,6 +133,7 @@ class Session:
     def retire(self, model: int) -> None:
         """Hear that a model asks for no more gradients; one under way is given up."""
         self.models -= 1
+        self._planner.retire(model)
         self._asked = deque(one for one in self._asked if one.model != model)
         for number in [number for number, job in self._jobs.items() if job.model == model]:
             self._drop(number)
@@ -185,7 +176,7 @@ class Session:
         Raises:
             LostError: a worker dies again and again.
         """
-        change = self._planner.due or self._apart or self.scheme.delay >= max(1, self.models)
+        change = self._planner.due or self._roster.changed or self.scheme.delay >= max(1, self.models)
         if change and not self._jobs:
             self._base += self.scheme.round
             self._use()
@@ -198,22 +189,27 @@ class Session:
         if assignment.job is not None:
             self._issue(assignment.job, record)
         record.given_up, self._dropped = self._dropped, []
-        record.loads = [float(assignment.loads[position]) for position in self.positions]
-        self._replace_silent(record, started)
+        record.loads = [0.0] * self.group.size
+        for position, worker in enumerate(self._place):
+            record.loads[worker] = float(assignment.loads[position])
+        shares = {
+            self._jobs[job].model: share for job, share in assignment.shares.items() if job in self._jobs
+        }
+        self._roster.replace_silent(record, started)
         works = {int(position): self._works(int(position)) for position in np.flatnonzero(assignment.working)}
         for position, parts in works.items():
             self._send(position, parts, assignment)
         record.master, self._publishing = self._publishing + time.perf_counter() - begun, 0.0
         record.arrivals = [None] * self.group.size
-        while not self._clock.may_close(self.group.now()):
+        while not (self._clock.may_close(self.group.now()) or self._gives_up(record)):
             reply = self.group.receive(self._patience())
             now = self.group.now()
             if reply is None:
-                for worker in self._replace_silent(record, now):
+                for worker in self._roster.replace_silent(record, now):
                     self._send_again(worker, works, assignment)
             else:
                 self._file(reply, works, assignment, record, now)
-        return self._close(works, assignment, record)
+        return self._close(works, shares, record)
 
     def _issue(self, number: int, record: Round) -> None:
         job = self._jobs[number] = self._asked.popleft()
@@ -245,12 +241,11 @@ class Session:
         worker = self._place[position]
         pause = self.setting.pause(self._base + assignment.round, worker, float(assignment.loads[position]))
         ticket = (self._base, assignment.round)
-        if self._begun[worker] is None:
-            self._begun[worker] = self.group.now()
+        self._roster.sent(worker)
         self.group.send(worker, compute, works, ticket=ticket, pause=pause)
 
     def _send_again(self, worker: int, works: dict[int, list[Work]], assignment: Assignment) -> None:
-        position = self.positions[worker]
+        position = self.positions.get(worker)
         if position in works and not self._clock.replied[position]:
             self._send(position, works[position], assignment)
 
@@ -263,20 +258,17 @@ class Session:
     def _file(
         self, reply: Reply, works: dict[int, list[Work]], assignment: Assignment, record: Round, now: float
     ) -> None:
-        worker, position = reply.worker, self.positions[reply.worker]
-        self._heard[worker] = now
+        worker, position = reply.worker, self.positions.get(reply.worker)
         current = reply.ticket == (self._base, assignment.round)
-        if reply.last and (begun := self._begun[worker]) is not None:
-            self._begun[worker] = now if position in works and not current else None  # what waited begins
-            if reply.cause != "died" and (found := self._quarantine.record(worker, now - begun)):
-                self._found.append(found)
+        self._roster.heard(reply, now, busy=position in works and not current)
+        if position is None:  # it was left out
+            return
         if reply.cause == "died":
-            self._replace(worker, record, reply.error or "")
+            self._roster.replace(worker, record, reply.error or "")
             self._send_again(worker, works, assignment)
         elif reply.cause == "raised":
             raise LostError(f"a worker can't run its part: {reply.error}")
         elif reply.cause is None and reply.ticket[0] == self._base:
-            self._deaths[worker] = 0
             whole = current and reply.last
             if reply.value is not None:
                 self._keep(
@@ -304,52 +296,30 @@ class Session:
         if note is not None and self.scheme.bank(position, job.parts[position, sent.slot]):
             note.append((self._place[position], sent.job, sent.slot))
 
-    # Workers that are gone ------------------------------------------------------------------------
-
-    def _replace(self, worker: int, record: Round, why: str, *, needed: bool = True) -> None:
-        self._deaths[worker] += 1
-        if needed and self._deaths[worker] > DEATHS:
-            raise LostError(f"worker {worker} died {DEATHS} times in a row: {why}")
-        self._renew(worker, record)
-
-    def _renew(self, worker: int, record: Round) -> None:
-        record.replaced.append(worker)
-        self._heard[worker] = self.group.now()
-        self._begun[worker] = None
-        self.group.replace(worker)
-
-    def _replace_chronic(self, record: Round) -> None:
-        """Replace workers that are slow all the time; those that stay so get places apart."""
-        for found in self._found:
-            log.warning("gradient coding: %s; its process is replaced", found)
-            self._renew(found.worker, record)
-            record.chronic.append(found.worker)
-            self._apart = self._apart or found.before > 0
-        self._found.clear()
-
-    def _replace_silent(self, record: Round, now: float) -> list[int]:
-        """Replace workers that owe a reply and were silent for longer than others need, and then some;
-        where all are silent, for far longer, since the work may just take that long.
+    def _gives_up(self, record: Round) -> bool:
+        """Take the jobs back if the round waits for workers whose place stays empty: they begin anew, with
+        those that are left.
         """
-        arrivals = [time for time in record.arrivals if time is not None]
-        self._slowest = max([self._slowest, *arrivals])
-        others = bool(arrivals) or max(self._heard) >= now - self._slowest - LOOK
-        limit = (self.setting.replace_after + 2 * self._slowest) * (1 if others else LONGER)
-        silent = [
-            worker
-            for worker, begun in enumerate(self._begun)
-            if begun is not None and now - max(begun, self._heard[worker]) > limit
-        ]
-        needed = now - record.start > limit  # the round waits for it: the code can't do without
-        for worker in silent:
-            why = f"it was silent for {now - self._heard[worker]:.0f} s"
-            self._replace(worker, record, why, needed=needed)
-        return silent
+        gone = self._roster.gone()
+        if not gone:
+            return False
+        possible = np.ones(self.scheme.n, dtype=bool)
+        lost = [self.positions[worker] for worker in gone]
+        possible[lost] = self._clock.replied[lost]
+        if self.scheme.feasible(possible):
+            return False
+        for number, job in reversed(self._jobs.items()):
+            self._asked.appendleft(replace(job, parts={}, vectors={}))
+            self.scheme.discard(number)
+            record.dropped.append(number)
+        self._jobs.clear()
+        record.cause = Cause.EMPTY
+        return True
 
     # Decoding -------------------------------------------------------------------------------------
 
     def _close(
-        self, works: dict[int, list[Work]], assignment: Assignment, record: Round
+        self, works: dict[int, list[Work]], shares: Mapping[int, Floats], record: Round
     ) -> list[tuple[int, float | Exception]]:
         ended = self._clock.close(self.group.now())
         late = [position for position in works if not self._clock.replied[position]]
@@ -360,17 +330,18 @@ class Session:
         self._failed.clear()
         done += [self._decode(number, record) for number in ended.decodable if number in self._jobs]
         record.master += time.perf_counter() - begun
-        self._tell_planner(assignment, record)
-        self._replace_chronic(record)
-        record.dropped, self._dropped = self._dropped, []
+        self._tell_planner(shares, record)
+        self._roster.replace_chronic(record)
+        record.dropped += self._dropped
+        self._dropped = []
         self.journal.add(record)
         return done
 
-    def _tell_planner(self, assignment: Assignment, record: Round) -> None:
+    def _tell_planner(self, shares: Mapping[int, Floats], record: Round) -> None:
         arrivals = [record.arrivals[worker] for worker in self._place]
         seconds = np.array([np.nan if time is None else time for time in arrivals])
         decoding = sum(one.seconds for one in record.decoded)
-        self._planner.record(assignment.loads, seconds, record.seconds, decoding)
+        self._planner.record(shares, seconds, record.seconds, decoding)
 
     def _decode(self, number: int, record: Round) -> tuple[int, float]:
         begun = time.perf_counter()
@@ -386,39 +357,3 @@ class Session:
             Decoded(number, job.model, decoding.residual, len(terms), seconds, decoding.exact)
         )
         return job.model, loss
-
-
-def arrange(nodes: Sequence[str], seed: int, chronic: Sequence[int] = ()) -> list[int]:
-    """Give the worker of each code position: neighbours on different nodes, in an order of `seed`, and
-    chronic stragglers as far apart as can be.
-
-    A slow node is then no run of neighbours, which would take all members of one group.
-    """
-    generator = np.random.default_rng(seed)
-    rows = [
-        [int(worker) for worker in generator.permutation(np.flatnonzero(np.asarray(nodes) == node))]
-        for node in dict.fromkeys(nodes)
-    ]
-    rows.sort(key=len, reverse=True)
-    place = [row[rank] for rank in range(len(rows[0])) for row in rows if rank < len(row)]
-    others = [worker for worker in place if worker not in chronic]
-    for rank, worker in enumerate(sorted(chronic)):
-        others.insert(rank * len(place) // len(chronic), worker)
-    return others
-
-
-def check_batch_norm(learner: Learner) -> None:
-    """Refuse a network whose gradient depends on how a batch is cut.
-
-    Raises:
-        TrialError: it has BatchNorm in training mode.
-    """
-    modules: list[tuple[str, nn.Module]] = list(learner.model.named_modules())  # pyright: ignore[reportUnknownArgumentType]
-    for name, module in modules:
-        if isinstance(module, _BatchNorm) and module.training:
-            raise TrialError(
-                f"layer {name!r} is a {type(module).__name__} in training mode: it normalises over what "
-                "one worker computes at once, so that the gradient would not be that of the whole batch. "
-                "Take GroupNorm, freeze the layer (`eval()`), or set the strategy's `batch_norm: per-chunk`, "
-                "which normalises over each chunk and averages the running statistics"
-            )

@@ -74,7 +74,8 @@ def simulate(
         assignment = scheme.assign(index < jobs)
         working = assignment.working
         if working.any():
-            times = [profile.at(index, share * assignment.loads) for share in scheme.milestones]
+            loads = profile.weigh(assignment.shares) if len(profile.costs) > 1 else assignment.loads
+            times = [profile.at(index, share * loads) for share in scheme.milestones]
             duration, late, cause, replied = end_of_round(scheme, working, np.stack(times, axis=1), wait)
         else:
             duration, late, cause, replied = 0.0, 0.0, Cause.COMPLETE, ~working

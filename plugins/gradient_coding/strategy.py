@@ -90,6 +90,9 @@ class GradientCodingOptions(PluginOptions):
     approximate: ApproximateOptions | None = Field(
         default=None, description="Let `gc-frc` and `gc` make inexact gradients rather than wait for long."
     )
+    seed: NonNegativeInt = Field(
+        default=0, description="Draws the random code, and which worker takes which place in a code."
+    )
     batch_norm: Literal["refuse", "per-chunk"] = Field(
         default="refuse",
         description="BatchNorm in training mode: an error, or normalised over each chunk (not exact).",
@@ -98,7 +101,9 @@ class GradientCodingOptions(PluginOptions):
         default=None, description="Most samples a worker computes at once; default: a whole chunk."
     )
     replace_after: PositiveFloat = Field(
-        default=60.0, description="Seconds of silence after which a worker's process is replaced."
+        default=60.0,
+        description="Seconds of silence after which a worker's process is replaced, and without a process "
+        "after which the others go on without it.",
     )
     quarantine: QuarantineOptions | None = Field(
         default=QuarantineOptions(),
@@ -195,12 +200,13 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             replace_after=options.replace_after,
             slow=(options.quarantine.score, options.quarantine.tasks) if options.quarantine else (0.0, 1),
             pause=Injected(group.size, options.inject) if options.inject else no_pause,
+            seed=options.seed,
         )
         planner: Planner
         if options.scheme == "auto":
             planner = Auto(group.size, models, options.probe, options.reselect)
         else:
-            planner = Fixed(lambda number: self.scheme(group.size, number), self._wait())
+            planner = Fixed(self._at_most, self._wait())
         return Session(group, planner, models, setting)
 
     def scheme(self, n: int, models: int) -> Scheme:
@@ -217,6 +223,13 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
             return GradientCoding(n, options.stragglers, self._code(n), self._approximation())
         name = options.scheme if models >= self.models and options.scheme != "auto" else "gc-frc"
         return create(name, n, self._parameters(name))
+
+    def _at_most(self, n: int, models: int) -> Scheme:
+        """The scheme, or where so few workers are left that there is none the most that `gc-frc` bears."""
+        try:
+            return self.scheme(n, models)
+        except ValueError:
+            return GradientCoding(n, min(self.options.stragglers, n - 1))
 
     def _parameters(self, scheme: str) -> dict[str, int]:
         options = self.options
@@ -235,8 +248,11 @@ class GradientCodingStrategy(CodedStrategy[GradientCodingOptions]):
     def _code(self, n: int) -> Code | None:
         if self.options.scheme != "gc":
             return None
-        kind = CyclicMDS if self.options.code == "mds" else RandomCyclic
-        return kind(n, self.options.stragglers)
+        if self.options.code == "random":
+            return RandomCyclic(n, self.options.stragglers, self.options.seed)
+        code = CyclicMDS(n, self.options.stragglers)
+        code.row(0)  # refuses complex coefficients
+        return code
 
     def _approximation(self) -> Approximation | None:
         allowed = self.options.approximate

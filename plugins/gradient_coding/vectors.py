@@ -8,7 +8,8 @@ added up and decoded as one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -115,11 +116,12 @@ class Layout:
 def combine(terms: Sequence[tuple[Vector, float]]) -> list[Tensor]:
     """Add up vectors, each times its weight: buckets and tail, as doubles unless all weights are 1.
 
-    Bound by the memory that it reads: each vector once, and nothing is written but the sum.
+    Bound by the memory that it reads: each vector once, and nothing is written but the sum. On one thread:
+    torch would have its own meet after each vector, which takes far longer where cores are shared.
     """
     plain = all(weight == 1 for _, weight in terms)
     sums: list[Tensor] = []
-    with warnings.catch_warnings():
+    with _one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of memory that is read-only: vectors are only read
         for parts in zip(*((*vector.buckets, vector.tail) for vector, _ in terms), strict=True):
             single = plain and parts[0].dtype == np.float32
@@ -128,3 +130,13 @@ def combine(terms: Sequence[tuple[Vector, float]]) -> list[Tensor]:
                 total.add_(torch.from_numpy(part), alpha=weight)  # pyright: ignore[reportUnknownMemberType]
             sums.append(total)
     return sums
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

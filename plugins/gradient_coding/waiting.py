@@ -38,6 +38,9 @@ class Cause(StrEnum):
     """The window had ended; a later reply made the round fit."""
     GAVE_UP = "gave up"
     """Patience had ended too; the gradient is inexact, as the scheme was allowed to make it."""
+    EMPTY = "empty place"
+    """It waited for workers whose processes are gone, and no others can take their places: its jobs begin
+    anew, with fewer workers."""
 
 
 @dataclass(frozen=True)

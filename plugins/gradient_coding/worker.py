@@ -1,7 +1,8 @@
 """What a worker does: computes the parts of a round, one after the other.
 
 A part's partial gradients depend on the job's weights and the chunks' samples alone, so whichever
-worker computes a part, and however often, sends the same vector.
+worker computes a part, and however often, sends the same vector. A worker of several processes shares a
+part's samples out among them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -16,13 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...core import Cancelled, Learner, TrialError, cancelled
-from ...core.training.learner import seeded
+from ...core import Cancelled, Collective, Learner, TrialError, cancelled, island
 from ...core.training.replica import Replica
+from .rules import check_buffers, prove
 from .vectors import Layout, Vector
 
 Indices: TypeAlias = NDArray[np.int64]
 """Samples, by their index in the train split."""
+
+ERROR = 4096  # bytes of an error's text that a process tells the others of its worker
 
 
 @dataclass(frozen=True)
@@ -72,27 +76,51 @@ def compute(works: Sequence[Work]) -> Generator[Sent, None, Sent | None]:
 
 
 def _sent(work: Work) -> Sent:
+    processes = island()
     try:
-        return Sent(work.job, work.slot, _vector(work))
+        found = _sums(work, processes)
     except Cancelled:
-        raise
+        found = None
     except TrialError as error:
-        return Sent(work.job, work.slot, error=str(error))
+        found = str(error)
     except Exception:  # noqa: BLE001 - whatever the user's code raises is that trial's result
-        return Sent(work.job, work.slot, error=traceback.format_exc())
+        found = traceback.format_exc()
+    if processes is not None:
+        found = _together(found, processes)
+    if found is None:
+        raise Cancelled
+    if isinstance(found, str):
+        return Sent(work.job, work.slot, error=found)
+    buckets = tuple(bucket.numpy() for bucket in found.sums[:-1])
+    vector = Vector(buckets, found.sums[-1].numpy(), found.used.numpy(), tuple(map(int, found.counts)))
+    return Sent(work.job, work.slot, vector)
 
 
-def _vector(work: Work) -> Vector:
+@dataclass(frozen=True)
+class _Sums:
+    """A vector in the making: sums, which parameters are used (bool), changes of counters (int64)."""
+
+    sums: list[Tensor]
+    used: Tensor
+    counts: Tensor
+
+
+def _sums(work: Work, processes: Collective | None) -> _Sums:
+    """What this process computes of a part.
+
+    Raises:
+        Cancelled: the master no longer waits for it.
+    """
     learner = work.replica.open()
     layout = Layout(learner.model)
     before = [buffer.clone() for buffer in layout.statistics]
     counters = [counter.clone() for counter in layout.counters]
-    used = np.zeros(len(layout.parameters), dtype=bool)
+    used = torch.zeros(len(layout.parameters), dtype=torch.bool)
     counts = [0] * len(counters)
     sums = layout.sums(precise=work.precise)
-    pieces = _pieces(work)
+    pieces = _pieces(work, processes)
     if work.prove and pieces:
-        _prove(learner, pieces[0][0])
+        prove(learner, partial(_backward, learner, pieces[0][0]))
     for piece, coefficient in pieces:
         if cancelled():
             raise Cancelled
@@ -100,23 +128,58 @@ def _vector(work: Work) -> Vector:
         loss = _backward(learner, piece)
         counts = [int((now - old).sum()) for now, old in zip(layout.counters, counters, strict=True)]
         if not work.statistics:
-            _check_buffers(learner, layout, before, counts)
-        used |= [parameter.grad is not None for parameter in layout.parameters]
+            check_buffers(learner, layout.statistics, before, counts)
+        used |= torch.tensor(
+            [parameter.grad is not None for parameter in layout.parameters], dtype=torch.bool
+        )
         layout.add(sums, coefficient, loss, before, len(piece))
     _restore(layout, before, counters)
     learner.model.zero_grad(set_to_none=True)
-    buckets = tuple(bucket.numpy() for bucket in sums[:-1])
-    return Vector(buckets, sums[-1].numpy(), used, tuple(counts))
+    return _Sums(sums, used, torch.tensor(counts, dtype=torch.int64))
 
 
-def _pieces(work: Work) -> list[tuple[Tensor, float]]:
-    """What is computed at once, each with its coefficient. Empty chunks add nothing."""
+def _together(found: _Sums | str | None, processes: Collective) -> _Sums | str | None:
+    """Add up what the processes of a worker have computed, without a gradient exchanged before, as
+    DistributedDataParallel does under `no_sync`. If one gave up (None), all do; what one raised is the
+    worker's answer.
+    """
+    error = found.encode(errors="replace")[-ERROR:] if isinstance(found, str) else b""
+    told = torch.zeros(2, dtype=torch.int64)
+    told[0], told[1] = found is None, len(error)
+    everyone = torch.stack(processes.all_gather(told))
+    if everyone[:, 0].any():
+        return None
+    if everyone[:, 1].any():
+        text = torch.zeros(ERROR, dtype=torch.uint8)
+        text[: len(error)] = torch.tensor(list(error), dtype=torch.uint8)
+        texts = processes.all_gather(text)
+        first = int(everyone[:, 1].nonzero()[0])
+        return texts[first][: int(everyone[first, 1])].numpy().tobytes().decode(errors="replace")
+    assert isinstance(found, _Sums)
+    for total in found.sums:
+        processes.all_reduce(total)
+    used = found.used.to(torch.int64)
+    processes.all_reduce(used)
+    counts = (
+        torch.stack(processes.all_gather(found.counts)).amax(dim=0) if len(found.counts) else found.counts
+    )
+    return _Sums(found.sums, used > 0, counts)
+
+
+def _pieces(work: Work, processes: Collective | None) -> list[tuple[Tensor, float]]:
+    """What this process computes at once, each with its coefficient. Empty chunks add nothing.
+
+    Every worker cuts a chunk alike, so that all compute the same.
+    """
+    share, rank = (1, 0) if processes is None else (processes.size, processes.rank)
     pieces: list[tuple[Tensor, float]] = []
     for chunk, coefficient in zip(work.chunks, work.coefficients, strict=True):
-        size = work.piece or max(1, len(chunk))
+        # What changes buffers by chunk, such as BatchNorm, needs its chunk in one piece.
+        whole = len(chunk) if work.statistics else -(-len(chunk) // share)
+        size = max(1, min(work.piece or whole, whole))
         samples = torch.tensor(chunk)
         pieces += [(samples[start : start + size], coefficient) for start in range(0, len(chunk), size)]
-    return pieces
+    return pieces[rank::share]
 
 
 def _backward(learner: Learner, samples: Tensor) -> float:
@@ -129,39 +192,3 @@ def _backward(learner: Learner, samples: Tensor) -> float:
 def _restore(layout: Layout, before: Sequence[Tensor], counters: Sequence[Tensor]) -> None:
     for buffer, old in zip([*layout.statistics, *layout.counters], [*before, *counters], strict=True):
         buffer.copy_(old)
-
-
-def _check_buffers(learner: Learner, layout: Layout, before: Sequence[Tensor], counts: Sequence[int]) -> None:
-    same = all(torch.equal(now, old) for now, old in zip(layout.statistics, before, strict=True))
-    if not same or any(counts):
-        raise TrialError(
-            f"the network of {type(learner).__name__} changes its buffers while it computes the loss, "
-            "which one process would do once a batch and workers do once a chunk. Freeze them (`eval()` of "
-            "the layer), or set the strategy's `batch_norm: per-chunk` to average the changes"
-        )
-
-
-def _prove(learner: Learner, samples: Tensor) -> None:
-    """Compute a chunk twice, with other states of the global generators."""
-    device = next((one.device for one in learner.model.parameters()), torch.device("cpu"))
-    state = np.random.get_state()  # noqa: NPY002 - for learners that draw from it
-    results: list[list[Tensor]] = []
-    for seed in (1, 2):
-        np.random.seed(seed)  # noqa: NPY002
-        with seeded(seed, device):
-            loss = _backward(learner, samples)
-        grads = [one.grad.clone() for one in learner.model.parameters() if one.grad is not None]
-        results.append([torch.tensor(loss), *grads])
-    np.random.set_state(state)  # noqa: NPY002
-    if len(results[0]) == 1:
-        raise TrialError(
-            f"{type(learner).__name__}.loss_sum depends on no parameter of its `model`, as a worker sees it: "
-            "compute the loss with `self.model`, not with a network from elsewhere"
-        )
-    pairs = list(zip(*results, strict=False))
-    if not all(torch.allclose(*pair, rtol=1e-2, atol=1e-5) for pair in pairs):
-        raise TrialError(
-            f"{type(learner).__name__}.loss_sum gives another sum each time for the same samples, so that "
-            "workers that should agree won't: draw its random numbers from a generator seeded by trial, "
-            "step and samples, as `core.training.learner.SupervisedLearner` does"
-        )

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrate.core import resolve
+from orchestrate.core import Candidate, resolve
 from orchestrate.core.registry import Registry
+from orchestrate.core.seeds import seed_all
+from orchestrate.core.testing import LocalTrial
+from orchestrate.plugins.tasks.digits import Digits
 from orchestrate.scheduler.driver import JobOutcome, submit
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.models import TrialRow
+from tests.scheduler import parts
 
 PARTS = "python:tests.scheduler.parts"
 
@@ -37,6 +41,17 @@ def job_data(
         "seed": 5,
         **(job or {}),
     }
+
+
+def assert_steady(row: TrialRow, folder: Path, steps: int = 9) -> None:
+    """Check that a trial of `steady` has come to what it comes to in this process."""
+    trial = LocalTrial(
+        Candidate(row.candidate), parts.Square(), Digits(), folder, seed=row.seed, number=row.number
+    )
+    seed_all(row.seed)
+    wanted = parts.steady(trial, steps)
+    assert {name: row.metrics[name] for name in wanted} == pytest.approx(wanted, abs=1e-10, rel=1e-10)
+    assert row.metrics["workers/rounds"] > 0
 
 
 @pytest.fixture

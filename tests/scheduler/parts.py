@@ -23,6 +23,7 @@ from orchestrate.core import (
     Suggestion,
     TrialContext,
     cancelled,
+    island,
 )
 from orchestrate.core.draw import draw_candidate
 from orchestrate.core.seeds import generator
@@ -185,8 +186,8 @@ def gradients(trial: TrialContext) -> dict[str, float]:
     return {"loss": loss, **{f"g{index}": float(entry) for index, entry in enumerate(entries)}}
 
 
-def steady(trial: TrialContext, steps: int = 9, fail: int = -1) -> dict[str, float]:
-    """Train a linear model for some steps, with checkpoints, from where it stood."""
+def steady(trial: TrialContext, steps: int = 9, fail: int = -1, until_back: bool = False) -> dict[str, float]:
+    """Train a linear model for some steps, or until workers that were gone are back."""
     import torch
     from torch import nn
 
@@ -206,17 +207,31 @@ def steady(trial: TrialContext, steps: int = 9, fail: int = -1) -> dict[str, flo
                 raise ValueError("no luck on a worker")
             return (model(inputs[samples]).squeeze(-1) - targets[samples]).square().sum()
 
+    present: list[float] = []
     loss = 0.0
     for step in range(1, steps + 1):
         loss = trial.gradient(Linear(), torch.randperm(37)[:30])
         optimizer.step()
         trial.report({"loss": loss}, step)
+        if until_back and trial.interleaver is not None:
+            present.append(trial.interleaver.stream.metrics()["workers/present"])
+            if min(present) < present[-1]:
+                break
     return {"loss": loss, **{f"w{index}": entry.item() for index, entry in enumerate(model.weight[0])}}
 
 
 def process(_: None) -> int:
     """The worker's process."""
     return os.getpid()
+
+
+def processes(_: None) -> list[int]:
+    """The processes of the worker, an island."""
+    import torch
+
+    here = island()
+    assert here is not None
+    return [int(pid) for pid in here.all_gather(torch.tensor([os.getpid()]))]
 
 
 def attentive(seconds: float) -> float:

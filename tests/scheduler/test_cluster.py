@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import pytest
 import ray
 import yaml
 from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 
 from orchestrate.core import TrialEvent, hookimpl, resolve
 from orchestrate.core.registry import Registry
 from orchestrate.plugins.gradient_coding.records import Journal
+from orchestrate.plugins.gradient_coding.replay import replay
 from orchestrate.scheduler.driver import submit
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
-from tests.scheduler.conftest import job_data
+from tests.scheduler.conftest import assert_steady, job_data
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -72,6 +74,41 @@ def test_coded_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_pat
         assert shared == pytest.approx(other.metrics, abs=1e-10, rel=1e-10)
     (journal,) = (file for file in catalog.artifacts_of(rows[0].id) if file.kind == "rounds")
     assert len(Journal.read(Path(journal.uri)).uses[0].nodes) == 3
+
+
+class Operator:
+    """Takes a node with workers away, and gives another one when the rest go on without."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._left = 2
+
+    @hookimpl
+    def trial_reported(self, event: TrialEvent, metrics: Mapping[str, float], step: int) -> None:
+        if self._left == 2 and step >= 5:
+            (group,) = (one for one in placement_group_table().values() if one["state"] == "CREATED")
+            lost = {group["bundles_to_node_id"][index] for index in (1, 2)}
+            victim = next(one for one in self._cluster.worker_nodes if one.node_id in lost)
+            self._cluster.remove_node(victim, allow_graceful=False)
+            self._left = 1
+        elif self._left == 1 and metrics["workers/present"] == 2:
+            self._cluster.add_node(num_cpus=1)
+            self._left = 0
+
+
+def test_coded_workers_go_on_without_a_node_until_there_is_another(
+    three_nodes: Cluster, tmp_path: Path
+) -> None:
+    coding = {"name": "gradient-coding", "scheme": "uncoded", "replace_after": 8, "inject": {"base": 0.2}}
+    data = job_data("steady {steps: 900, until_back: true}", 1, workers={"count": 3, "strategy": coding})
+    outcome, (row,), catalog = run(three_nodes, tmp_path, data, Operator(three_nodes))
+    assert outcome.state == "finished", outcome.reason
+    assert [attempt.state for attempt in catalog.attempts(row.id)] == ["finished"]
+    (file,) = (file for file in catalog.artifacts_of(row.id) if file.kind == "rounds")
+    journal = Journal.read(Path(file.uri))
+    assert [len(use.place) for use in journal.uses] == [3, 2, 3]
+    assert not [step.difference for step in replay(journal) if step.difference]
+    assert_steady(row, tmp_path, sum(len(record.decoded) for record in journal.rounds))
 
 
 def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:

@@ -11,19 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from orchestrate.core import Candidate, Learner
-from orchestrate.core.seeds import seed_all
-from orchestrate.core.testing import LocalTrial
+from orchestrate.core import Learner
 from orchestrate.plugins.gradient_coding.records import Journal
 from orchestrate.plugins.gradient_coding.replay import replay
 from orchestrate.plugins.gradient_coding.session import Session
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
-from orchestrate.plugins.tasks.digits import Digits
 from orchestrate.scheduler.settings import Settings
 from orchestrate.scheduler.workers import RayWorkerGroup
 from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train, weights
 from tests.scheduler import parts
-from tests.scheduler.conftest import Submit, job_data
+from tests.scheduler.conftest import Submit, assert_steady, job_data
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -128,13 +125,7 @@ def test_a_job_trains_by_turns_what_it_trains_alone(
     outcome, rows = run_job(job_data("steady", 3, workers=workers, batch=2, resources={"cpu": 0.5}))
     assert outcome.state == "finished", outcome.reason
     for row in rows:
-        trial = LocalTrial(
-            Candidate(row.candidate), parts.Square(), Digits(), tmp_path, seed=row.seed, number=row.number
-        )
-        seed_all(row.seed)
-        wanted = parts.steady(trial)
-        assert {name: row.metrics[name] for name in wanted} == pytest.approx(wanted, abs=1e-10, rel=1e-10)
-        assert row.metrics["workers/rounds"] > 0
+        assert_steady(row, tmp_path)
     (path,) = Path(settings.home, "artifacts").rglob("search/000000/**/rounds.jsonl")
     assert "artifacts" in path.parts[-3:]  # what was written as rounds went on is gone: this has it all
     journal = Journal.read(path)
@@ -153,3 +144,29 @@ def test_members_of_a_launch_are_stopped_early_by_themselves(run_job: Submit) ->
     assert states.count("pruned") >= 1
     assert states.count("finished") >= 1
     assert all("stopped early at step" in row.reason for row in rows if row.state == "pruned")
+
+
+def test_islands_train_what_one_process_trains_and_outlive_one_of_their_processes() -> None:
+    group = RayWorkerGroup(3, 0, 0, processes=2)
+    try:
+        processes = {reply.worker: reply.value for reply in group.map(parts.processes, [None] * 3)}
+        assert len({pid for pids in processes.values() for pid in pids}) == 6
+        session = strategy(stragglers=1, inject={"p_slow": 0.2, "seconds": 0.3}).open(group, 1)
+        killed = Killing(session, at=8, process=processes[2][1])
+        found = together(killed, [4], [30])
+        assert_same(found[4], alone(4, 30), 1e-10)
+        rounds = session.journal.rounds
+        assert [worker for record in rounds for worker in record.replaced] == [2]
+        assert sum(bool(record.stragglers) for record in rounds) > 3  # who gave up could go on
+        again = {reply.worker: reply.value for reply in group.map(parts.processes, [None] * 3)}
+        assert again[0] == processes[0]
+        assert not {*again[2]} & {*processes[2]}
+    finally:
+        group.close()
+
+
+def test_a_job_s_workers_may_be_islands(run_job: Submit, tmp_path: Path) -> None:
+    workers = {"count": 2, "processes": 2, "strategy": {"name": "gradient-coding"}}
+    outcome, rows = run_job(job_data("steady", 1, workers=workers, resources={"cpu": 0.4}))
+    assert outcome.state == "finished", outcome.reason
+    assert_steady(rows[0], tmp_path)

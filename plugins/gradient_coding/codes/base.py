@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeAlias
+from hashlib import sha256
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +49,10 @@ class Code(ABC):
     """An (n, s) gradient code: any n - s of the n replies determine the gradient.
 
     `fractions` (chunks,) is each chunk's part of a job's samples, `load` the largest part that one
-    worker computes. Weights are kept for the patterns seen last.
+    worker computes. `arguments` are those that make it again. Weights are kept for the patterns seen last.
     """
+
+    name: ClassVar[str]
 
     def __init__(self, n: int, s: int, fractions: Floats) -> None:
         if not 0 <= s < n:
@@ -57,12 +60,18 @@ class Code(ABC):
         self.n = n
         self.s = s
         self.fractions = fractions
+        self.arguments: dict[str, Any] = {"n": n, "s": s}
         self._seen: OrderedDict[bytes, Weights] = OrderedDict()
 
     @property
     @abstractmethod
     def matrix(self) -> NDArray[np.inexact]:
         """B, shape (n, chunks)."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its name, `arguments` and a digest of its matrix: what makes it again (see `make`), bit for bit."""
+        digest = sha256(np.ascontiguousarray(self.matrix).tobytes()).hexdigest()[:16]
+        return {"name": self.name, **self.arguments, "digest": digest}
 
     @property
     def loads(self) -> Floats:

@@ -14,6 +14,8 @@ class Counting(Code):
     It has no coefficients: use it where only times matter.
     """
 
+    name = "counting"
+
     def __init__(self, n: int, s: int) -> None:
         super().__init__(n, s, np.full(n, 1 / n))
 

@@ -31,8 +31,11 @@ class RandomCyclic(Code):
         H: The matrix itself, shape (s, n), instead of a random one; rows then start with 1, unscaled.
     """
 
+    name = "random-cyclic"
+
     def __init__(self, n: int, s: int, seed: int = 0, draws: int = DRAWS, H: Floats | None = None) -> None:
         super().__init__(n, s, np.full(n, 1 / n))
+        self.arguments |= {"seed": seed, "draws": draws} if H is None else {"H": np.asarray(H).tolist()}
         if H is not None:
             self._matrix = _rows(np.asarray(H, dtype=float), n, s)
         else:
@@ -67,6 +70,8 @@ class CyclicMDS(Code):
     Real when n - s is odd, else complex. Excellent for scattered stragglers; for many contiguous ones
     in a large code the weights explode, and `decodable` says no: permute the workers.
     """
+
+    name = "cyclic-mds"
 
     def __init__(self, n: int, s: int) -> None:
         super().__init__(n, s, np.full(n, 1 / n))

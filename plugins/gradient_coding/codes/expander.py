@@ -26,8 +26,11 @@ class Expander(Code):
         ValueError: there is no such graph.
     """
 
+    name = "expander"
+
     def __init__(self, n: int, degree: int, seed: int = 0) -> None:
         super().__init__(n, 0, np.full(n, 1 / n))
+        self.arguments = {"n": n, "degree": degree, "seed": seed}
         if not 0 < degree < n or n * degree % 2:
             raise ValueError(f"no graph of {n} workers has {degree} neighbours for each")
         import networkx as nx  # slow to import, and every worker imports this module

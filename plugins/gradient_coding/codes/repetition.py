@@ -16,6 +16,8 @@ class FractionalRepetition(Code):
     divides n the load is (s + 1)/n, the least there is; elsewhere it is 1/floor(n / (s + 1)).
     """
 
+    name = "fractional-repetition"
+
     def __init__(self, n: int, s: int) -> None:
         groups = max(1, n // max(1, s + 1))
         super().__init__(n, s, np.full(groups, 1 / groups))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -122,7 +123,7 @@ def _show(data: dict[str, Any], journal: Journal) -> None:
         console.print(f"  round {number}: {difference}")
     table = Table(show_header=False, box=None)
     for use in journal.uses:
-        shown = ", ".join(f"{key}={value}" for key, value in use.scheme.items() if key != "scheme")
+        shown = ", ".join(_pairs({key: value for key, value in use.scheme.items() if key != "scheme"}))
         table.add_row(f"from round {use.base + 1}", f"{use.scheme['scheme']} ({shown}): {use.reason}")
     for name, value in data["summary"].items():
         table.add_row(name.replace("_", " "), f"{value:.4g}")
@@ -131,3 +132,11 @@ def _show(data: dict[str, Any], journal: Journal) -> None:
     if chain := data["gilbert_elliott"]:
         table.add_row("made up by", f"--gilbert-elliott {chain['p_slow']:.3g} {chain['p_normal']:.3g}")
     console.print(table)
+
+
+def _pairs(data: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield f"{key} {' '.join(_pairs(cast(dict[str, Any], value)))}"
+        else:
+            yield f"{key}={value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -19,6 +20,7 @@ EXAMPLES = """Examples:
     orchestrate stragglers simulate profile.csv
     orchestrate stragglers simulate profile.csv --models 1 --decode 0.004 --plot schemes.png
     orchestrate stragglers simulate --gilbert-elliott 0.02 0.9 --workers 256 --slope 2.2
+    orchestrate stragglers simulate profile.csv --cost 1 --cost 1 --cost 4
 """
 
 BAR = 24
@@ -67,6 +69,15 @@ def simulate(
             min=1, help="Models that train interleaved: a scheme may be late by one round less than that."
         ),
     ] = 4,
+    cost: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="FACTOR",
+            help="What a sample of one model takes, relative to the others', where they are of different "
+            "sizes. Given once a model, instead of --models.",
+            show_default=False,
+        ),
+    ] = None,
     scheme: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,7 +114,8 @@ def simulate(
     from ..simulation import Costs
 
     names = _schemes(scheme)
-    times = _times(profile, gilbert_elliott, workers, rounds, base, factor, slope, seed)
+    times = _weighed(_times(profile, gilbert_elliott, workers, rounds, base, factor, slope, seed), cost)
+    models = len(cost) if cost else models
     if save:
         times.write(save)
     if plot and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -167,6 +179,17 @@ def _times(
     return service.profile(slow, rng, f"Gilbert-Elliott {chain[0]:g}, {chain[1]:g}, seed {seed}")
 
 
+def _weighed(times: Profile, costs: list[float] | None) -> Profile:
+    from ....core.errors import SpecError
+
+    if not costs:
+        return times
+    if min(costs) <= 0:
+        raise SpecError(f"--cost {min(costs):g}: a factor is above 0")
+    mean = sum(costs) / len(costs)
+    return replace(times, costs=tuple(cost / mean for cost in costs))
+
+
 class _Progress:
     """A bar on stderr while the search goes on."""
 
@@ -196,10 +219,17 @@ def _data(report: Report, times: Profile) -> dict[str, Any]:
             "load": found.load,
             "delay": found.delay,
             "stragglers": found.stragglers,
+            "bubbles": found.bubbles,
         }
 
     return {
-        "profile": {"rounds": times.rounds, "workers": times.n, "slope": times.slope, "source": times.source},
+        "profile": {
+            "rounds": times.rounds,
+            "workers": times.n,
+            "slope": times.slope,
+            "costs": list(times.costs),
+            "source": times.source,
+        },
         "schemes": [one(found) for found in report.best],
         "choice": report.choice.describe(),
         "gain": report.gain,
@@ -223,7 +253,7 @@ def _show(report: Report, times: Profile, plot: Path | None) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("scheme", "parameters"):
         table.add_column(name, header_style="bold")
-    for name in ("window", "load", "delay", "replies\ndone without", "time\na job", "saves"):
+    for name in ("window", "load", "delay", "replies\ndone without", "bubbles", "time\na job", "saves"):
         table.add_column(name, header_style="bold", justify="right")
     table.add_column("")
     longest = max(found.seconds_per_job for found in report.best)
@@ -236,6 +266,7 @@ def _show(report: Report, times: Profile, plot: Path | None) -> None:
             f"{found.load:.2%}",
             f"{found.delay}",
             f"{found.stragglers:.1%}",
+            f"{found.bubbles:.1%}",
             f"{found.seconds_per_job:.3g} s",
             f"{1 - found.seconds_per_job / report.uncoded.seconds_per_job:.0%}",
             "█" * max(1, round(BAR * found.seconds_per_job / longest)),
@@ -246,7 +277,9 @@ def _show(report: Report, times: Profile, plot: Path | None) -> None:
     out.print(
         "\nwindow: a round stays open at least so many times as long as its fastest reply takes, and then "
         "until every job can still decode in time.\ndelay: rounds that a gradient may be late, while other "
-        "models train.\ninexact: late gradients are dropped; the time is for as many samples as a job has."
+        "models train.\nbubbles: part of the time that passes in rounds without a new job, at the end.\n"
+        "inexact: late "
+        "gradients are dropped; the time is for as many samples as a job has."
     )
     if plot:
         out.print(f"\nDrawn in {plot}.")

@@ -45,12 +45,13 @@ class Part:
 class Assignment:
     """A round that was opened. `job` is the job issued in it, if any.
 
-    `loads` (n,) is the part of one job's samples that each worker computes; a worker with load 0 has
-    nothing to do, sends nothing and is no straggler.
+    `shares` tells for each job that is worked on the part of its samples that each worker computes, (n,);
+    `loads` (n,) is their sum. A worker with load 0 has nothing to do, sends nothing and is no straggler.
     """
 
     round: int
     job: int | None
+    shares: Mapping[int, Floats]
     loads: Floats
 
     @property
@@ -139,7 +140,9 @@ class Scheme(ABC):
             raise RuntimeError(f"round {self.round} is open: close it first")
         self.round += 1
         self.is_open = True
-        return Assignment(self.round, self.round if new else None, self._assign(new))
+        shares = self._assign(new)
+        loads = sum(shares.values(), np.zeros(self.n))
+        return Assignment(self.round, self.round if new else None, shares, loads)
 
     @abstractmethod
     def parts(self, worker: int) -> tuple[Part, ...]:
@@ -204,8 +207,8 @@ class Scheme(ABC):
         """Give a job up, decodable or not: no more work is assigned for it."""
 
     @abstractmethod
-    def _assign(self, new: bool) -> Floats:
-        """Plan the round `self.round`; returns the loads (n,)."""
+    def _assign(self, new: bool) -> Mapping[int, Floats]:
+        """Plan the round `self.round`; returns its shares, as `Assignment` has them."""
 
     @abstractmethod
     def _close(self, replied: Mask) -> Closed:

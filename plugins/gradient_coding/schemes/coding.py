@@ -92,9 +92,9 @@ class GradientCoding(Scheme):
         if self._job == job:
             self._job = None
 
-    def _assign(self, new: bool) -> Floats:
+    def _assign(self, new: bool) -> Mapping[int, Floats]:
         self._job = self.round if new else None
-        return self._loads if new else np.zeros(self.n)
+        return {self.round: self._loads} if new else {}
 
     def _close(self, replied: Mask) -> Closed:
         if self._job is None:

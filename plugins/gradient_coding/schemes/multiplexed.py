@@ -76,6 +76,7 @@ class Multiplexed(Scheme):
         own = np.full(n * self.K, self.task_load)
         coded = [] if self.code is None else [self.code.fractions * (self.task_load / self.code.load)] * B
         self.fractions = np.concatenate([own, *coded])
+        self._own_loads: Floats = np.full(n, self.task_load)
         self._coded_loads: Floats = (
             np.zeros(n) if self.code is None else self.code.loads * (self.task_load / self.code.load)
         )
@@ -167,7 +168,7 @@ class Multiplexed(Scheme):
         self._jobs.pop(job, None)
         self._decodable.pop(job, None)
 
-    def _assign(self, new: bool) -> Floats:
+    def _assign(self, new: bool) -> Mapping[int, Floats]:
         if new:
             self._jobs[self.round] = _Job(
                 np.full((self.n, self.K), NONE, dtype=np.int16),
@@ -175,16 +176,16 @@ class Multiplexed(Scheme):
                 np.zeros((self.B if self.code is not None else 0, self.n), dtype=bool),
                 np.full(self.n, NONE, dtype=np.int64),
             )
-        loads = np.zeros(self.n)
+        shares: dict[int, Floats] = {}
         for number, job in self._jobs.items():
             if self.round - number < self.K:
-                loads += self.task_load
+                shares[number] = self._own_loads
             else:
                 lost = job.slot_of == NONE
                 job.again = np.where(job.owed > 0, lost.argmax(axis=1), NONE)
-                loads += np.where(job.owed > 0, self.task_load, self._coded_loads)
-        self._working = loads > 0
-        return loads
+                shares[number] = np.where(job.owed > 0, self.task_load, self._coded_loads)
+        self._working = sum(shares.values(), np.zeros(self.n)) > 0
+        return shares
 
     def _close(self, replied: Mask) -> Closed:
         stragglers = self._working & ~replied

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codes import FractionalRepetition
 from ..codes.base import Floats, Mask
-from .base import Closed, Decoding, Part, Scheme, Term
+from .base import Decoding, Part, Term
+from .coding import GradientCoding
 
 
-class PartialCoding(Scheme):
+class PartialCoding(GradientCoding):
     """Partial-straggler coding of Tandon et al. (2017, section 5), with fractional repetition.
 
     Each worker holds `p` partitions. The first p - s - 1 are its own and uncoded, the others a part
@@ -31,32 +31,24 @@ class PartialCoding(Scheme):
     """
 
     name = "gc-partial"
-    delay = 0
     messages = 2
 
     def __init__(self, n: int, s: int, p: int) -> None:
-        super().__init__(n)
+        super().__init__(n, s)
         if p < s + 2:
             raise ValueError(f"partial-straggler coding needs p >= s + 2 partitions, not p={p} with s={s}")
-        self.s, self.p = s, p
-        self.code = FractionalRepetition(n, s)
+        self.p = p
         # A worker's own partitions are p - s - 1 of n (p - s) equal ones, coded are the other n.
         own, coded = (p - s - 1) / (n * (p - s)), 1 / (p - s)
         self.fractions = np.concatenate([np.full(n, own), coded * self.code.fractions])
         self.load = own + coded * self.code.load
         self._loads: Floats = own + coded * self.code.loads
         self.milestones = np.array([own / self.load, 1.0])
-        self._job: int | None = None
         self._first: Mask = np.zeros(n, dtype=bool)
-        self._replied: dict[int, Mask] = {}
 
     @property
     def parameters(self) -> Mapping[str, int]:
         return {"s": self.s, "p": self.p}
-
-    @property
-    def pending(self) -> tuple[int, ...]:
-        return () if self._job is None else (self._job,)
 
     def parts(self, worker: int) -> tuple[Part, ...]:
         if self._job is None:
@@ -69,9 +61,7 @@ class PartialCoding(Scheme):
         return self.feasible(replied)
 
     def feasible(self, replied: Mask) -> bool:
-        if self._job is None:
-            return True
-        return bool((self._first | replied).all()) and self.code.decodable(replied)
+        return self._job is None or (bool((self._first | replied).all()) and self.code.decodable(replied))
 
     def covers(self, done: NDArray[np.bool_]) -> bool:
         return self._job is None or (bool(done[:, 0].all()) and self.code.decodable(done[:, 1]))
@@ -86,23 +76,11 @@ class PartialCoding(Scheme):
         return True
 
     def decode(self, job: int) -> Decoding:
-        weights = self.code.decode(self._replied.pop(job))
-        second = (Term(worker, 1, 1.0) for worker in np.flatnonzero(weights.values).tolist())
-        return Decoding(job, (*(Term(worker, 0, 1.0) for worker in range(self.n)), *second), weights.residual)
+        own = (Term(worker, 0, 1.0) for worker in range(self.n))
+        coded = super().decode(job)
+        second = (Term(term.worker, 1, term.weight) for term in coded.terms)
+        return Decoding(job, (*own, *second), coded.residual)
 
-    def discard(self, job: int) -> None:
-        self._replied.pop(job, None)
-        if self._job == job:
-            self._job = None
-
-    def _assign(self, new: bool) -> Floats:
-        self._job = self.round if new else None
+    def _assign(self, new: bool) -> Mapping[int, Floats]:
         self._first = np.zeros(self.n, dtype=bool)
-        return self._loads if new else np.zeros(self.n)
-
-    def _close(self, replied: Mask) -> Closed:
-        if self._job is None:
-            return Closed(self.round, np.zeros(self.n, dtype=bool), ())
-        job, self._job = self._job, None
-        self._replied[job] = replied.copy()
-        return Closed(self.round, ~replied, (job,))
+        return super()._assign(new)

@@ -112,7 +112,7 @@ class SelectiveRepetition(Scheme):
         if job == self.round - self.B:
             self._redo = np.zeros(self.n, dtype=bool)
 
-    def _assign(self, new: bool) -> Floats:
+    def _assign(self, new: bool) -> Mapping[int, Floats]:
         old = self._jobs.get(self.round - self.B)
         self._redo = np.zeros(self.n, dtype=bool)
         if old is not None:
@@ -120,7 +120,8 @@ class SelectiveRepetition(Scheme):
         if new:
             self._jobs[self.round] = _Job(np.zeros(self.n, dtype=bool), np.zeros(self.n, dtype=np.int64))
         self._working = np.ones(self.n, dtype=bool) if new else self._redo
-        return np.where(self._working, self._loads, 0.0)
+        again = {} if old is None else {self.round - self.B: np.where(self._redo, self._loads, 0.0)}
+        return again | ({self.round: np.where(self._redo, 0.0, self._loads)} if new else {})
 
     def _repeaters(self, got: Mask) -> np.ndarray:
         """Workers that repeat a job's task, those first that haven't straggled for longest."""

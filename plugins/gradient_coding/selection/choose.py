@@ -33,7 +33,8 @@ BLOCK = 8
 class Predicted:
     """A plan's replay: seconds a job, over all rounds of a profile, the last ones without a new job
     included (of a scheme that drops samples, for as many as a job has); its largest load and its delay
-    T; and the part of all replies that it did without.
+    T; the part of all replies that it did without; and the part of the time that passed in rounds without
+    a new job (bubbles).
     """
 
     plan: Plan
@@ -41,6 +42,7 @@ class Predicted:
     load: float
     delay: int
     stragglers: float
+    bubbles: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def replay(
     done = simulate(scheme, profile, jobs, plan.wait, costs, limit)
     each = done.seconds / jobs / scheme.coverage
     stragglers = float(done.stragglers.mean())
-    return Predicted(plan, each, scheme.load, scheme.delay, stragglers), done.durations
+    bubbles = float(done.durations[jobs:].sum()) / done.seconds if done.seconds else 0.0
+    return Predicted(plan, each, scheme.load, scheme.delay, stragglers, bubbles), done.durations
 
 
 def search(
@@ -103,7 +106,7 @@ def search(
         )
     uncoded = Plan("uncoded")
     best = {"uncoded": replay(uncoded, profile, jobs, costs)[0]}
-    groups = list(families(profile.n, most_delay, schemes, rule))
+    groups = [family for family in families(profile.n, most_delay, schemes, rule) if family]
     for number, family in enumerate(groups):
         known = best.get(family[0].scheme)
         limit = known.seconds_per_job if known else np.inf
@@ -226,4 +229,5 @@ def _reason(
         return f"Not coding: the predicted gain, {shown}, may be none."
     if gain < least:
         return f"Not coding: the predicted gain, {shown}, is under {least:.0%}, the least worth a switch."
-    return f"{choice.plan} is predicted to save {shown} of the time."
+    bubbles = f", {choice.bubbles:.1%} lost in rounds without a new job paid" if choice.bubbles else ""
+    return f"{choice.plan} is predicted to save {shown} of the time{bubbles}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,16 @@ class Profile:
 
     `loads` is (rounds, n) too. A reply takes `slope` seconds more for each unit of load, so that the
     profile also tells the times at other loads.
+
+    `costs` are those of the models that train by turns: what a unit of load takes of each, relative to
+    their mean, which is what `slope` and `loads` count in.
     """
 
     seconds: Floats
     loads: Floats
     slope: float
     source: str = field(default="", compare=False)
+    costs: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if self.seconds.ndim != 2 or self.seconds.shape != self.loads.shape:
@@ -51,7 +55,12 @@ class Profile:
 
     def part(self, start: int, stop: int) -> Profile:
         """The rounds from `start` to before `stop`."""
-        return Profile(self.seconds[start:stop], self.loads[start:stop], self.slope, self.source)
+        return replace(self, seconds=self.seconds[start:stop], loads=self.loads[start:stop])
+
+    def weigh(self, shares: Mapping[int, Floats]) -> Floats:
+        """Loads (n,) of workers that compute these shares of jobs; job t is of model (t - 1) mod M."""
+        each = [self.costs[(job - 1) % len(self.costs)] * share for job, share in shares.items()]
+        return sum(each, np.zeros(self.n))
 
     def write(self, path: Path) -> None:
         """Write CSV: a line a worker and round."""
@@ -109,20 +118,34 @@ def read(path: Path, slope: float | None = None) -> Profile:
 
 
 def fit_slope(loads: Floats, seconds: Floats) -> float | None:
-    """Seconds that a reply takes longer for each unit of load; None if all loads are equal.
+    """Seconds that a reply takes longer for each unit of load; None if all loads are equal."""
+    found = fit_slopes(loads.reshape(-1, 1), seconds.reshape(-1))
+    return None if found is None else float(found[0])
 
-    The least-squares line through the median time at each load: the median keeps stragglers out. Not
-    below 0. Loads at which most times are infinite, not waited for, tell nothing.
+
+def fit_slopes(loads: Floats, seconds: Floats) -> Floats | None:
+    """Seconds that a reply takes longer for each unit of load of each model, (models,).
+
+    The least-squares plane through the median time at each combination of loads: the median keeps
+    stragglers out. Not below 0. Loads at which most times are infinite, not waited for, tell nothing.
+
+    Args:
+        loads: (replies, models).
+        seconds: (replies,).
+
+    Returns:
+        None if the loads don't vary enough to tell.
     """
-    levels = np.unique(loads)
-    times = np.array([np.median(seconds[loads == level]) for level in levels])
-    levels, times = levels[np.isfinite(times)], times[np.isfinite(times)]
-    if len(levels) < 2:
+    levels, which = np.unique(loads, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    times = np.array([np.median(seconds[which == index]) for index in range(len(levels))])
+    known = np.isfinite(times)
+    weights = np.sqrt(np.bincount(which, minlength=len(levels))[known])[:, None]
+    design = np.column_stack([np.ones(int(known.sum())), levels[known]]) * weights
+    if np.linalg.matrix_rank(design) < design.shape[1]:
         return None
-    weights = np.array([np.count_nonzero(loads == level) for level in levels], dtype=float)
-    centre = np.average(levels, weights=weights)
-    spread = np.average((levels - centre) ** 2, weights=weights)
-    return max(0.0, float(np.average((levels - centre) * times, weights=weights) / spread))
+    solved = np.linalg.lstsq(design, times[known] * weights[:, 0])[0]
+    return np.maximum(solved[1:], 0.0)
 
 
 def _cell(row: Mapping[str, str], where: str) -> tuple[tuple[int, int], tuple[float, float]]:

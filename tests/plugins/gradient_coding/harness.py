@@ -117,7 +117,7 @@ class State:
 
     def copy(self) -> State:
         memo: dict[int, Any] = {}
-        for shared in ("code", "fractions", "_loads", "_coded_loads", "_everyone"):
+        for shared in ("code", "fractions", "_loads", "_own_loads", "_coded_loads", "_everyone"):
             if hasattr(self.scheme, shared):
                 memo[id(getattr(self.scheme, shared))] = getattr(self.scheme, shared)
         other = State(copy.deepcopy(self.scheme, memo))

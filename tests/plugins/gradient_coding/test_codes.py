@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from orchestrate.plugins.gradient_coding.codes import (
     FractionalRepetition,
     RandomCyclic,
     UndecodableError,
+    make,
 )
 from tests.plugins.gradient_coding.harness import only
 
@@ -222,3 +224,24 @@ def test_expander_codes_that_are_no_graphs() -> None:
     for n, degree in ((5, 3), (4, 4), (4, 0)):
         with pytest.raises(ValueError, match="no graph"):
             Expander(n, degree)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        FractionalRepetition(7, 2),
+        RandomCyclic(7, 2, seed=5),
+        RandomCyclic(4, 1, H=np.array([[1.0, 1, 1, -3]])),
+        CyclicMDS(7, 2),
+        Expander(8, 3, seed=2),
+    ],
+    ids=["repetition", "random", "given", "mds", "expander"],
+)
+def test_what_describes_a_code_makes_it_again_bit_for_bit(code: Code) -> None:
+    described = json.loads(json.dumps(code.describe()))
+    again = make(described)
+    assert type(again) is type(code)
+    assert again.matrix.tobytes() == code.matrix.tobytes()
+    assert again.describe() == described
+    if isinstance(code, RandomCyclic) and "seed" in described:
+        assert make({**described, "seed": 6}).describe()["digest"] != described["digest"]

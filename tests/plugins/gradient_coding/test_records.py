@@ -19,7 +19,7 @@ from orchestrate.core.testing import LocalWorkers
 from orchestrate.plugins.gradient_coding.commands import app
 from orchestrate.plugins.gradient_coding.commands.replay import _find
 from orchestrate.plugins.gradient_coding.records import Journal, Round
-from orchestrate.plugins.gradient_coding.replay import profile, replay
+from orchestrate.plugins.gradient_coding.replay import profile, rebuild, replay
 from orchestrate.plugins.gradient_coding.session import Session
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
 from tests.plugins.gradient_coding.test_session import adversary
@@ -29,6 +29,7 @@ SCHEMES: list[tuple[dict[str, Any], int]] = [
     ({"scheme": "m-sgc", "burst": 2, "window": 3, "distinct": 2}, 4),
     ({"scheme": "sr-sgc", "burst": 1, "window": 2, "distinct": 2}, 2),
     ({"scheme": "gc", "stragglers": 1, "code": "mds"}, 2),
+    ({"scheme": "gc", "stragglers": 2, "seed": 7}, 1),
 ]
 
 
@@ -69,6 +70,29 @@ def test_a_changed_mask_is_found() -> None:
     found = [step for step in replay(journal) if step.difference]
     assert found[0].record.number == record.number
     assert "stragglers are" in found[0].difference
+
+
+def test_the_code_is_made_again_from_its_seed() -> None:
+    made = session(*SCHEMES[3])
+    (use,) = made.journal.uses
+    assert use.scheme["code"]["seed"] == 7
+    assert sorted(use.place) == list(range(6))
+    assert rebuild(use).code.matrix.tobytes() == made.scheme.code.matrix.tobytes()
+    assert rebuild(session({"scheme": "gc", "stragglers": 2}, 1).journal.uses[0]).code.matrix.tobytes() != (
+        made.scheme.code.matrix.tobytes()
+    )
+    use.scheme["code"]["digest"] = "0" * 16  # as if it had been made elsewhere
+    first, *others = replay(made.journal)
+    assert "another version of NumPy" in first.difference
+    assert not [step.difference for step in others if step.difference]
+
+
+def test_a_round_that_can_t_end_is_where_a_replay_ends() -> None:
+    journal = session(*SCHEMES[3]).journal
+    journal.entries[3] = replace(journal.entries[3], arrivals=[None] * 6)
+    found = [step.difference for step in replay(journal)]
+    assert found[2] == "the round may not close with these replies"
+    assert set(found[3:]) == {"not replayed: a round before it could not end"}
 
 
 def test_the_command_replays_a_job_s_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def feed(selector: Selector, profile: Profile, plan: Plan, start: int, count: in
             replied[:], duration = True, times.max()
         for job in scheme.close(replied).decodable:
             scheme.discard(job)
-        selector.record(loads, np.where(replied, times, np.nan), float(duration))
+        selector.record({0: loads}, np.where(replied, times, np.nan), float(duration))
 
 
 def test_it_switches_where_it_pays_and_then_stays() -> None:
@@ -123,7 +123,7 @@ def test_it_switches_where_it_pays_and_then_stays() -> None:
     assert first.switch
     assert first.plan.scheme == "gc-frc"
     assert "the probe is over" in first.reason
-    assert "draining" in selector.decide(Plan("uncoded")).reason
+    assert "to drain" in selector.decide(Plan("uncoded")).reason
     again = selector.decide(first.plan)
     assert not again.switch
     assert "still the best" in again.reason
@@ -141,11 +141,11 @@ def test_it_goes_back_when_the_stragglers_are_gone() -> None:
 def test_replies_that_nobody_waited_for_are_taken_as_longer_than_the_round() -> None:
     selector = Selector(4, 0, slope=1.0)
     loads = np.full(4, 0.25)
-    selector.record(loads, np.array([1.0, 1.0, 1.0, 5.0]), 5.0)
-    selector.record(loads, np.array([1.0, 1.0, 1.0, np.nan]), 2.0)
+    selector.record({0: loads}, np.array([1.0, 1.0, 1.0, 5.0]), 5.0)
+    selector.record({0: loads}, np.array([1.0, 1.0, 1.0, np.nan]), 2.0)
     assert selector.profile().seconds[1].tolist() == [1.0, 1.0, 1.0, 5.0]
     alone = Selector(4, 0, slope=1.0)
-    alone.record(loads, np.array([1.0, 1.0, 1.0, np.nan]), 2.0)
+    alone.record({0: loads}, np.array([1.0, 1.0, 1.0, np.nan]), 2.0)
     assert alone.profile().seconds[0, 3] == 4.0
 
 
@@ -173,17 +173,17 @@ def test_auto_decides_anew_when_times_change() -> None:
         taken: list[str] = []
         for _ in range(count):
             if planner.due:
-                scheme = planner.choose(1).scheme
+                scheme = planner.choose(1, 6).scheme
                 taken.append(scheme.name)
             loads = np.full(6, planner._plan.make(6).load)
             seconds = 1.0 + 6 * loads + 0.01 * rng.random(6)
             seconds[rng.integers(6)] += late
-            planner.record(loads, seconds, float(seconds.max()), 0.0)
+            planner.record({0: loads}, seconds, float(seconds.max()), 0.0)
             if planner._deciding is not None:
                 planner._deciding.result()
         return taken
 
-    planner.choose(1)
+    planner.choose(1, 6)
     assert rounds(40, 0.0)[-1] == "uncoded"  # nobody straggles, and computing takes long
     assert rounds(40, 0.0) == []
     assert rounds(40, 9.0) == ["gc-frc"]

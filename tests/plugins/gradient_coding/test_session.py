@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from orchestrate.core import LostError, SpecError, TrialError, local_gradient
 from orchestrate.core.testing import LocalWorkers, check_parallel_strategy
 from orchestrate.plugins.gradient_coding.injection import Injected, InjectOptions
 from orchestrate.plugins.gradient_coding.replay import replay
-from orchestrate.plugins.gradient_coding.session import arrange
 from orchestrate.plugins.gradient_coding.strategy import GradientCodingOptions, GradientCodingStrategy
 from tests.plugins.gradient_coding.training import Classifier, alone, assert_same, together, train, weights
 
@@ -231,13 +229,6 @@ def test_auto_probes_and_takes_what_helps() -> None:
     assert "save" in uses[3].reason or "best" in uses[3].reason
 
 
-def test_neighbours_in_the_code_sit_on_different_nodes() -> None:
-    nodes = ["a", "a", "b", "b", "c", "c"]
-    place = arrange(nodes, 0)
-    assert sorted(place) == list(range(6))
-    assert all(nodes[one] != nodes[other] for one, other in pairwise(place))
-
-
 @pytest.mark.parametrize(
     ("options", "workers", "models", "why"),
     [
@@ -272,7 +263,8 @@ def test_a_gradient_may_be_inexact_where_the_job_allows_it_and_no_more_often() -
     chosen = strategy(stragglers=1, approximate=allowed)
     group = LocalWorkers(4, seconds=late)
     session = chosen.open(group, 1)
-    session._place, session.positions = [0, 1, 2, 3], [0, 1, 2, 3]
+    session._place = [0, 1, 2, 3]
+    session.positions = {worker: worker for worker in range(4)}
     samples = torch.arange(40)
     inexact = []
     for step in range(20):
@@ -314,11 +306,11 @@ def test_workers_that_stay_slow_are_kept_apart() -> None:
     group = Renewed(8, slow={1: 99, 5: 99})
     session = strategy(stragglers=1, quarantine={"score": 0.2, "tasks": 4}).open(group, 1)
     session._place = [1, 5, 0, 2, 3, 4, 6, 7]  # both in one group: it keeps everybody waiting
-    session.positions = np.argsort(session._place).tolist()
+    session.positions = {worker: position for position, worker in enumerate(session._place)}
     found = together(session, [0], [60])
     assert_same(found[0], alone(0, 60), 1e-10)
     assert {1, 5} <= set(group.renewed)
-    groups = session.scheme.code.group_of[session.positions]
+    groups = session.scheme.code.group_of[[session.positions[worker] for worker in range(8)]]
     assert groups[1] != groups[5]
     rounds = session.journal.rounds
     assert rounds[0].seconds > 5 * rounds[-1].seconds
