@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..program import TrialContext
 from ..seeds import spawn
-from .data import augment
+from .data import augment, levels
 from .losses import cross_entropy_sum
 from .options import TrainingOptions
 from .precision import Precision
@@ -39,6 +39,7 @@ class SupervisedLearner:
         self.precision = Precision(trial.device, options.amp)
         self._inputs = split.inputs.to(trial.device)
         self._targets = split.targets.to(trial.device)
+        self._levels = levels(self._inputs) if options.augment.recolours else None
         self._device = trial.device
         self._seed = trial.seed if seed is None else seed
         self._options = options
@@ -66,7 +67,12 @@ class SupervisedLearner:
         """The samples' inputs, randomly changed as the options say, and their targets."""
         at = samples.to(self._device)
         inputs = augment(
-            self._inputs[at], at, seed=self._seed, epoch=self._epoch, options=self._options.augment
+            self._inputs[at],
+            at,
+            seed=self._seed,
+            epoch=self._epoch,
+            options=self._options.augment,
+            levels=self._levels,
         )
         return inputs, self._targets[at]
 

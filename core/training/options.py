@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationInfo, model_validator
 
@@ -12,6 +12,8 @@ from ..errors import UnknownPluginError, near_misses
 from ..hookspecs import ScheduleFactory
 from ..plugin import PluginOptions
 from ..registry import Registry
+
+Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 
 
 class ScheduleOptions(PluginOptions):
@@ -51,7 +53,9 @@ def _check_names(schedule: str, factory: ScheduleFactory, options: Mapping[str, 
 
 
 class AugmentOptions(PluginOptions):
-    """Random changes to training images, drawn anew for each sample in each epoch."""
+    """Random changes to training images, drawn anew for each sample in each epoch, in this order: crop,
+    colours, flip and shift, cutout.
+    """
 
     shift: NonNegativeInt = Field(
         default=0,
@@ -59,6 +63,34 @@ class AugmentOptions(PluginOptions):
     )
     flip: bool = Field(default=False, description="Mirror left and right, half of the time.")
     cutout: NonNegativeInt = Field(default=0, description="Side of a square of zeros, in pixels.")
+    crop: tuple[Share, Share] | None = Field(
+        default=None,
+        description="Scale a random part to the whole: its least and largest share of the image's area "
+        "(ImageNet: [0.08, 1]). Aspect ratios are from 3:4 to 4:3.",
+    )
+    brightness: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Multiply pixels by 1 plus or minus this, at most (ImageNet: 0.125).",
+    )
+    saturation: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Multiply colours' distance from grey by 1 plus or minus this, at most (ImageNet: 0.5).",
+    )
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change."""
+        return self.brightness > 0 or self.saturation > 0
+
+    @model_validator(mode="after")
+    def _rising(self) -> AugmentOptions:
+        if self.crop is not None and self.crop[0] > self.crop[1]:
+            raise ValueError(f"crop goes from the least share to the largest, not {list(self.crop)}")
+        return self
 
 
 class TrainingOptions(PluginOptions):

@@ -1,10 +1,12 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from orchestrate.core.training.data import augment, batches, steps_per_epoch
+from orchestrate.core.training.data import augment, batches, levels, steps_per_epoch
 from orchestrate.core.training.options import AugmentOptions
 
 NOTHING = {"seed": 3, "epoch": 2}
@@ -48,18 +50,21 @@ def test_the_order_depends_on_seed_and_epoch_alone():
         AugmentOptions(flip=True),
         AugmentOptions(cutout=3),
         AugmentOptions(shift=1, flip=True, cutout=2),
+        AugmentOptions(crop=(0.2, 0.9)),
+        AugmentOptions(crop=(0.08, 1.0), brightness=0.2, saturation=0.5, shift=1, flip=True, cutout=2),
     ],
 )
 def test_an_images_change_is_its_own(options):
     """Alone, in a part of the batch or in another order: the same change."""
-    data, samples = images(30), torch.arange(100, 130)
-    changed = augment(data, samples, options=options, **NOTHING)
+    data, samples = images(30, channels=3), torch.arange(100, 130)
+    known = {"options": options, "levels": levels(data)}
+    changed = augment(data, samples, **known, **NOTHING)
     assert changed.shape == data.shape
     assert not torch.equal(changed, data)
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(augment(data[order], samples[order], options=options, **NOTHING), changed[order])
-    assert torch.equal(augment(data[7:9], samples[7:9], options=options, **NOTHING), changed[7:9])
-    other = augment(data, samples, seed=3, epoch=3, options=options)
+    assert torch.equal(augment(data[order], samples[order], **known, **NOTHING), changed[order])
+    assert torch.equal(augment(data[7:9], samples[7:9], **known, **NOTHING), changed[7:9])
+    other = augment(data, samples, seed=3, epoch=3, **known)
     assert not torch.equal(other, changed)
 
 
@@ -106,6 +111,68 @@ def test_cutout_zeroes_a_square_around_a_pixel():
     assert torch.equal(cut[:, 0].sum((1, 2)), rows * columns)  # a rectangle
     assert rows.max() == columns.max() == 4
     assert rows.min() >= 2  # the centre is a pixel of the image
+
+
+def test_crops_have_the_areas_and_aspects_asked_for():
+    """A ramp's slope tells how long a side of the crop was."""
+    count, side = 4000, 32
+    ramp = torch.arange(side, dtype=torch.float32)
+    data = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side)]).expand(count, -1, -1, -1)
+    options = AugmentOptions(crop=(0.1, 0.6))
+    changed = augment(data, torch.arange(count), options=options, **NOTHING)
+    middle = side // 2
+    across = changed[:, 0, middle, middle] - changed[:, 0, middle, middle - 1]
+    down = changed[:, 1, middle, middle] - changed[:, 1, middle - 1, middle]
+    area, aspect = across * down, across / down
+    assert area.min() > 0.099
+    assert area.max() < 0.601
+    assert abs(float(area.mean()) - 0.35) < 0.01
+    assert aspect.log().abs().max() < 1.0001 * math.log(4 / 3)
+    assert abs(float(aspect.log().mean())) < 0.01
+    least = changed[:, 0].amin((1, 2))  # the left edge, anywhere in what room there is
+    assert least.min() < 0.2
+    assert least.max() > side * (1 - 0.6**0.5)
+
+
+def test_colours_stay_between_black_and_white():
+    data = torch.rand(200, 3, 5, 5) * 4 - 3
+    data[0, :, 0, 0], data[0, :, 0, 1] = -3.0, 1.0
+    options = AugmentOptions(brightness=0.4, saturation=0.5)
+    changed = augment(data, torch.arange(200), options=options, levels=levels(data), **NOTHING)
+    assert changed.min() >= -3.0
+    assert changed.max() <= 1.0
+    assert not torch.equal(changed, data)
+
+
+def test_brightness_multiplies_pixels():
+    pixels = torch.rand(300, 1, 4, 4) * 0.5
+    known = torch.tensor([[-2.0], [4.0]])
+    options = AugmentOptions(brightness=0.5)
+    changed = augment(pixels * 6 - 2, torch.arange(300), options=options, levels=known, **NOTHING)
+    factors = ((changed + 2) / 6 / pixels).flatten(1)
+    assert torch.allclose(factors, factors[:, :1].expand_as(factors), rtol=1e-3)
+    assert 0.5 <= factors.min() < 0.55
+    assert 1.45 < factors.max() <= 1.5001
+
+
+def test_saturation_leaves_grey_alone():
+    grey = torch.rand(50, 1, 4, 4).expand(-1, 3, -1, -1)
+    options = AugmentOptions(saturation=1.0)
+    known = torch.tensor([[0.0] * 3, [1.0] * 3])
+    changed = augment(grey, torch.arange(50), options=options, levels=known, **NOTHING)
+    assert torch.allclose(changed, grey, atol=1e-6)
+    red = torch.zeros(300, 3, 2, 2)
+    red[:, 0] = 0.5
+    changed = augment(red, torch.arange(300), options=options, levels=known, **NOTHING)
+    grey_of_red = 0.299 * 0.5
+    factors = (changed[:, 0, 0, 0] - grey_of_red) / (0.5 - grey_of_red)
+    assert 0 <= factors.min() < 0.05
+    assert 1.95 < factors.max() <= 2.0001
+
+
+def test_shares_must_rise():
+    with pytest.raises(ValueError, match="least share"):
+        AugmentOptions(crop=(0.9, 0.1))
 
 
 @pytest.mark.gpu
