@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...core import Program, SearchSpace, hookimpl
 from .evaluate import EvaluateSubnet
 from .mobile import OfaMobileNetV3, OfaProxyless
+from .plain import PlainNetworks
 from .predict import PredictAccuracy
 from .profile import ProfileLatency
 from .resnet import OfaResNet50D
@@ -17,7 +18,7 @@ from .train import TrainSupernet
 @hookimpl
 def search_spaces() -> Sequence[type[SearchSpace]]:
     """The spaces."""
-    return [OfaMobileNetV3, OfaProxyless, OfaResNet50D]
+    return [OfaMobileNetV3, OfaProxyless, OfaResNet50D, PlainNetworks]
 
 
 @hookimpl

@@ -184,10 +184,14 @@ class BottleneckLayer(nn.Module):
         self.spatial = ConvNorm(middle, middle, 3, norm, activation, layer.stride)
         self.restore = ConvNorm(middle, layer.outputs, 1, norm)
         self.pool = (
-            nn.AvgPool2d(layer.stride, layer.stride, ceil_mode=True) if layer.stride > 1 else nn.Identity()
+            nn.AvgPool2d(layer.stride, layer.stride, ceil_mode=True)
+            if layer.stride > 1 and layer.pooled
+            else nn.Identity()
         )
         self.downsample = (
-            ConvNorm(layer.inputs, layer.outputs, 1, norm) if layer.downsample else nn.Identity()
+            ConvNorm(layer.inputs, layer.outputs, 1, norm, stride=1 if layer.pooled else layer.stride)
+            if layer.downsample
+            else nn.Identity()
         )
         self.act = ACTIVATIONS[activation]()
 

@@ -75,7 +75,7 @@ class MBConv:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Residual bottleneck whose shortcut pools before its 1x1 (ResNet-D, 1812.01187)."""
+    """Residual bottleneck (ResNet, 1512.03385) with its stride in the 3x3 convolution."""
 
     at: str
     inputs: int
@@ -85,6 +85,8 @@ class Bottleneck:
     activation: Activation
     downsample: bool
     """Whether the shortcut changes shape: in a stage's first block, also where widths happen to agree."""
+    pooled: bool = True
+    """Whether that shortcut pools before its 1x1 (ResNet-D, 1812.01187), or strides with it."""
 
 
 @dataclass(frozen=True)
