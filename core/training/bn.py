@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -41,8 +40,16 @@ def calibrating(model: nn.Module) -> Generator[None]:
     """
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)]
     layers = [layer for layer in layers if layer.track_running_stats]
-    tallies = {layer: _Tally.of(layer) for layer in layers}
-    hooks = [layer.register_forward_hook(tallies[layer].add) for layer in layers]
+    tallies = {layer: Tally() for layer in layers}
+    momenta = {layer: layer.momentum for layer in layers}
+    before = {layer: [buffer.clone() for buffer in layer.buffers(recurse=False)] for layer in layers}
+
+    @torch.no_grad()
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        assert isinstance(layer, LAYERS)
+        tallies[layer].add(*_statistics(layer), inputs[0])
+
+    hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         with evaluating(model):
             for layer in layers:
@@ -50,64 +57,49 @@ def calibrating(model: nn.Module) -> Generator[None]:
                 layer.momentum = 1.0  # the running statistics are the last batch's
             yield
     except BaseException:
-        for layer, tally in tallies.items():
-            tally.restore(layer)
+        for layer, former in before.items():
+            _write(layer, former)
         raise
     else:
         for layer, tally in tallies.items():
-            tally.write(layer)
+            if tally.batches:
+                _write(layer, [*tally.averages(), torch.tensor(tally.batches)])
     finally:
         for hook in hooks:
             hook.remove()
-        for layer, tally in tallies.items():
-            layer.momentum = tally.momentum
+        for layer, momentum in momenta.items():
+            layer.momentum = momentum
 
 
-@dataclass
-class _Tally:
-    """What one layer had before, and the weighted sums of its batches' statistics."""
+class Tally:
+    """Sums of batches' statistics, weighted by batch size."""
 
-    momentum: float | None
-    before: list[Tensor]
-    mean: Tensor
-    variance: Tensor
-    samples: int = 0
-    batches: int = 0
+    def __init__(self) -> None:
+        self.samples = self.batches = 0
+        self._mean = self._variance = torch.empty(0)
 
-    @classmethod
-    def of(cls, layer: BatchNorm) -> _Tally:
-        mean, variance = _statistics(layer)
-        before = [buffer.clone() for buffer in layer.buffers(recurse=False)]
-        return cls(layer.momentum, before, torch.zeros_like(mean), torch.zeros_like(variance))
-
-    @torch.no_grad()
-    def add(self, layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        """Forward hook: take over what the batch left in the layer."""
-        assert isinstance(layer, LAYERS)
-        mean, variance = _statistics(layer)
-        size = len(inputs[0])
-        values = inputs[0].numel() // inputs[0].shape[1]  # for each channel
-        self.mean += mean * size
-        self.variance += variance * (size * (values - 1) / values)  # torch's running variance is unbiased
+    def add(self, mean: Tensor, variance: Tensor, inputs: Tensor) -> None:
+        """Add what torch left of the batch `inputs` (n, C, …): means, and *unbiased* variances, (C,)."""
+        size = len(inputs)
+        values = inputs.numel() // inputs.shape[1]  # of each channel
+        biased = size * (values - 1) / values
+        if self.batches:
+            self._mean.add_(mean, alpha=size)
+            self._variance.add_(variance, alpha=biased)
+        else:
+            self._mean, self._variance = mean * size, variance * biased
         self.samples += size
         self.batches += 1
 
-    @torch.no_grad()
-    def write(self, layer: BatchNorm) -> None:
-        """Give the layer the averages."""
-        if not self.batches:
-            return
-        mean, variance = _statistics(layer)
-        mean.copy_(self.mean / self.samples)
-        variance.copy_(self.variance / self.samples)
-        assert layer.num_batches_tracked is not None
-        layer.num_batches_tracked.fill_(self.batches)
+    def averages(self) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance."""
+        return self._mean / self.samples, self._variance / self.samples
 
-    @torch.no_grad()
-    def restore(self, layer: BatchNorm) -> None:
-        """Give the layer back what it had."""
-        for buffer, former in zip(layer.buffers(recurse=False), self.before, strict=True):
-            buffer.copy_(former)
+
+@torch.no_grad()
+def _write(layer: BatchNorm, values: Iterable[Tensor]) -> None:
+    for buffer, value in zip(layer.buffers(recurse=False), values, strict=True):
+        buffer.copy_(value)
 
 
 def _statistics(layer: BatchNorm) -> tuple[Tensor, Tensor]:

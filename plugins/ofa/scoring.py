@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Candidate, Task, Value
-from ...core.training.bn import calibrating, recalibrate
+from ...core.training.bn import Tally, recalibrate
 from ...core.training.losses import cross_entropy_sum
 from ...core.training.modes import evaluating
 from .cost import FLOAT
@@ -22,8 +22,9 @@ from .network import Network, build_layer, resized
 from .plan import Layer, Plan, side_after
 from .supernet import Supernet
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 ORDER = 0  # seed of the choice of images: fixed, so that all scores are of the same ones
+BATCH = 250
+"""Images of a scored batch: few enough for a layer's maps to stay in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Images:
         calibration: int,
         calibration_batch: int,
         validation: int | None = None,
-        batch: int = 1000,
+        batch: int = BATCH,
     ) -> Images:
         """Take them from a task: the first so many of a fixed order of each split."""
         train, held = task.split("train"), task.split("validation")
@@ -140,7 +141,7 @@ def score_many(
         memory: gibibytes that shared activations may take; above, candidates are scored one by one.
     """
     plans = [supernet.space.plan(candidate, supernet.shape) for candidate in candidates]
-    with torch.no_grad():
+    with torch.inference_mode():
         if _carried(supernet.network.plan) * images.count * FLOAT <= memory * 2**30:
             found = dict(_Tree(supernet, plans, images, calibrate).walk())
             return [found[index] for index in range(len(plans))]
@@ -171,7 +172,7 @@ class _Tree:
         self._images = images
         self._calibrate = calibrate
         self._own = supernet.own()
-        self._modules: dict[Layer, nn.Module] = {}
+        self._steps: dict[Layer, _Step] = {}
 
     def walk(self) -> Iterator[tuple[int, Score]]:
         """Yield each plan's number and score."""
@@ -191,12 +192,9 @@ class _Tree:
         going = [index for index in members if len(self._plans[index].layers) > depth]
         for layer, sharing in self._groups(going, depth):
             assert not isinstance(layer, int)
-            module = self._module(layer)
-            passed: list[Tensor] = []
-            if self._calibrate:
-                with calibrating(module):
-                    passed = [module(batch) for batch in calibration]
-            yield from self._below(sharing, depth + 1, passed, [module(batch) for batch in inputs])
+            step = self._step(layer)
+            passed = step.calibrated(calibration) if self._calibrate else []
+            yield from self._below(sharing, depth + 1, passed, [step.module(batch) for batch in inputs])
 
     def _groups(self, members: Iterable[int], depth: int) -> list[tuple[Layer | int, list[int]]]:
         """Members by their layer at `depth`, or by their resolution at -1."""
@@ -206,19 +204,74 @@ class _Tree:
             groups.setdefault(plan.layers[depth] if depth >= 0 else plan.resolution, []).append(member)
         return list(groups.items())
 
-    def _module(self, layer: Layer) -> nn.Module:
-        """The layer on its slice of the supernet's weights, in eval mode; made once.
+    def _step(self, layer: Layer) -> _Step:
+        """The layer on its slice of the supernet's weights; made once.
 
         Statistics are its own, and set anew wherever it stands in the tree.
         """
-        if layer not in self._modules:
+        if layer not in self._steps:
             with torch.device("meta"):
                 module = build_layer(layer, self._supernet.network.plan.norm)
             state: dict[str, Tensor] = {}
             for name, like in module.state_dict().items():
                 whole = f"layers.{layer.at}.{name}"
                 sliced = self._supernet.slice(whole, self._own[whole], like.shape).detach()
-                state[name] = sliced.clone() if name.endswith(STATISTICS) else sliced.contiguous()
+                state[name] = sliced.contiguous()
             module.load_state_dict(state, assign=True)
-            self._modules[layer] = module.eval()
-        return self._modules[layer]
+            self._steps[layer] = _Step(module.eval())
+        return self._steps[layer]
+
+
+class _Step:
+    """A layer's module, and its normalisations."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._norms: list[_Norm] = []
+        for parent in list(module.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.BatchNorm2d):
+                    self._norms.append(_Norm(child))
+                    setattr(parent, name, self._norms[-1])
+
+    def calibrated(self, batches: Sequence[Tensor]) -> list[Tensor]:
+        """Set the statistics by these batches; give what comes out of them."""
+        for norm in self._norms:
+            norm.tally = Tally()
+        passed = [self.module(batch) for batch in batches]
+        for norm in self._norms:
+            norm.settle()
+        return passed
+
+
+class _Norm(nn.Module):
+    """BatchNorm in eval mode, or, with a `tally`, as `core.training.bn.calibrating` runs it; a cheaper call.
+
+    Its statistics are copies: the supernet's stay as they are.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.tally: Tally | None = None
+        state = norm.state_dict()
+        self._affine: tuple[Tensor, Tensor] = (state["weight"], state["bias"])
+        self._statistics: tuple[Tensor, Tensor] = (
+            state["running_mean"].clone(),
+            state["running_var"].clone(),
+        )
+        self._eps = norm.eps
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise (n, C, h, w)."""
+        tally = self.tally
+        outputs = torch.batch_norm(
+            inputs, *self._affine, *self._statistics, tally is not None, 1.0, self._eps, True
+        )
+        if tally is not None:
+            tally.add(*self._statistics, inputs)
+        return outputs
+
+    def settle(self) -> None:
+        """Take the tally's averages as statistics."""
+        assert self.tally is not None
+        self._statistics, self.tally = self.tally.averages(), None
