@@ -9,11 +9,14 @@ import typer
 
 from .. import options as opt
 from ..console import console, print_json, styled, table
-from ..words import between, seconds, when
+from ..words import between, number, seconds, when
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ...storage.catalog import Catalog
     from ...storage.models import JobRow, StageRow
+    from ...storage.report.facts import JobFacts
 
 EXAMPLES = """
     orchestrate show
@@ -103,11 +106,12 @@ def _show_front(store: Catalog, job: JobRow, as_json: bool) -> None:
 
 
 def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
+    from ...storage.report.facts import read
     from ..jobs import cost, result
     from ..outcome import print_result
     from ..trials import trial_data
 
-    found = result(store, job)
+    found, facts = result(store, job), read(store, job.id)
     stages = store.stages(job.id)
     times = {stage.name: cost(store.trials(stage_id=stage.id)) for stage in stages}
     if as_json:
@@ -125,6 +129,7 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
                 "saved_seconds": found.saved,
                 "pareto_stage": found.stage.name if found.stage else None,
                 "pareto": [trial_data(row, found.stage.name if found.stage else "") for row in found.front],
+                "best": {stage.name: stage.leading(facts.goals) for stage in facts.stages},
                 "seconds": times,
                 "provenance": job.provenance,
             }
@@ -138,11 +143,24 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
     origin = f"{job.provenance.get('user', '')}@{job.provenance.get('host', '')}"
     out.print(f"Submitted {when(job.created_at)} by {origin}, seed {job.seed}, took {took}")
     print_result(out, found)
+    if len(facts.stages) > 1:
+        _print_best(out, facts)
     counts = [store.counts(stage.id) for stage in stages]
     _print_cost(stages, times, counts, [store.lineage_seconds(stage.id) for stage in stages])
     if found.counts.get("recalled"):
         out.print(f"Recall  orchestrate recall stats {job.id}")
     out.print(f"Report  orchestrate report {job.id}\nMLflow  orchestrate ui {job.id}")
+
+
+def _print_best(out: Console, facts: JobFacts) -> None:
+    """What each stage reached."""
+    goals = [goal.name for goal in facts.goals]
+    shown = table("stage", "program", *goals, right=goals)
+    for stage in facts.stages:
+        best = stage.leading(facts.goals)
+        shown.add_row(stage.name, stage.spec.program.name, *(number(best.get(goal, "-")) for goal in goals))
+    out.print("\nThe best trial of each stage:")
+    out.print(shown)
 
 
 def _print_cost(

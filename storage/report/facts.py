@@ -64,6 +64,16 @@ class StageFacts:
         """The feasible, non-dominated trials, best in the first optimised goal first."""
         return [self.scored[i] for i in pareto_indices([t.values for t in self.scored], self.goals)]
 
+    def leading(self, goals: Sequence[Goal]) -> dict[str, float]:
+        """What the stage reached, by goal: the values of its best trial; where it compares no candidates,
+        what its last finished trial says of them.
+        """
+        if self.goals:
+            return dict(self.front[0].values) if self.front else {}
+        done = [trial for trial in self.trials if trial.state in SCORED]
+        known = {**done[-1].metrics, **done[-1].values} if done else {}
+        return {goal.name: known[goal.name] for goal in goals if goal.name in known}
+
     @cached_property
     def progress(self) -> list[Progress]:
         """How the search went, one entry a scored trial, in the order in which they ended."""

@@ -118,10 +118,11 @@ def stages(facts: JobFacts, link: Callable[[StageFacts], str] | None = None) -> 
                 code(source),
                 code(stage.spec.recall.name) if stage.spec.recall else "-",
                 ", ".join(f"{count} {state}" for state, count in _ordered(stage.counts)) or "none",
+                _values(stage.leading(facts.goals), facts.goals) or "-",
                 duration(took) if took is not None else "-",
             ]
         )
-    return table(["stage", "state", "program", "candidates", "recall", "trials", "time"], rows)
+    return table(["stage", "state", "program", "candidates", "recall", "trials", "best", "time"], rows)
 
 
 def _indicators(values: Mapping[str, float]) -> str:
@@ -134,10 +135,11 @@ def _indicators(values: Mapping[str, float]) -> str:
 
 
 def _best(facts: JobFacts, stage: StageFacts) -> str:
-    best = stage.progress[-1].best
-    return ", ".join(
-        f"{goal.name} {number(best[goal.name])}" for goal in facts.optimised if goal.name in best
-    )
+    return _values(stage.progress[-1].best, facts.optimised)
+
+
+def _values(values: Mapping[str, float], goals: Sequence[Goal]) -> str:
+    return ", ".join(f"{goal.name} {number(values[goal.name])}" for goal in goals if goal.name in values)
 
 
 def _failures(facts: JobFacts) -> list[str]:
