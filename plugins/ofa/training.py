@@ -185,9 +185,7 @@ class SupernetTraining:
         name = phase.options.teacher
         if name in (None, IN_PLACE):
             return None
-        teacher = Supernet(self.supernet.space, self.supernet.shape).to(self._trial.device)
-        teacher.load_state_dict(self._snapshots[name])
-        return teacher.requires_grad_(False)
+        return frozen_teacher(self.supernet, self._snapshots[name])
 
     def _judge(self, phase: Phase) -> PhaseReport:
         """Score the corner networks, and compare the largest with its former self."""
@@ -272,6 +270,14 @@ def new_supernet(trial: TrialContext) -> Supernet:
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(trial.seed)  # pyright: ignore[reportUnknownMemberType]
         return Supernet(space, trial.task.shape()).to(trial.device)
+
+
+def frozen_teacher(supernet: Supernet, weights: Weights) -> Supernet:
+    """A copy of the supernet with these weights, which learns nothing and, unlike it, drops nothing out."""
+    space = type(supernet.space)(supernet.space.options.model_copy(update={"dropout": 0.0}))
+    teacher = Supernet(space, supernet.shape).to(next(supernet.parameters()).device)
+    teacher.load_state_dict(weights)
+    return teacher.requires_grad_(False)
 
 
 def _copied(supernet: Supernet) -> Weights:

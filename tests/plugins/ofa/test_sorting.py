@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrate.core import SpaceError
+from orchestrate.plugins.ofa import sorting
 from orchestrate.plugins.ofa.sorting import banded, sort_inner, sort_outer
 from orchestrate.plugins.ofa.supernet import Supernet, covering
 from tests.plugins.ofa.conftest import SHAPE, SPACES, candidates, images, make_supernet
@@ -123,3 +124,22 @@ def test_bands_hold(scores: list[float], edges: set[int]) -> None:
     for edge in (edge for edge in edges if edge < len(scores)):
         assert set(order[:edge].tolist()) == set(range(edge))
     assert torch.equal(banded(importance[order], edges), torch.arange(len(scores)))
+
+
+def test_any_permutation_keeps_the_largest(supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order: all tensors that share channels are permuted alike."""
+    generator = torch.Generator().manual_seed(3)
+
+    def shuffled(importance: torch.Tensor, edges: object) -> torch.Tensor:
+        return torch.randperm(len(importance), generator=generator)
+
+    monkeypatch.setattr(sorting, "banded", shuffled)
+    plans = [supernet.space.plan(supernet.space.largest, SHAPE)]
+    with torch.no_grad():
+        before = supernet(images())
+        small = supernet(images(), supernet.space.smallest)
+        sort_inner(supernet, plans)
+        if "width" in supernet.space.kinds:
+            sort_outer(supernet, plans)
+        assert relative(supernet(images()), before) < 1e-5
+        assert relative(supernet(images(), supernet.space.smallest), small) > 1e-3

@@ -22,6 +22,7 @@ from orchestrate.plugins.ofa.options import TrainSupernetOptions
 from orchestrate.plugins.ofa.phases import PhaseOptions, resolve
 from orchestrate.plugins.ofa.supernet import Supernet, load_supernet, save_supernet
 from orchestrate.plugins.ofa.train import TrainSupernet
+from orchestrate.plugins.ofa.training import frozen_teacher
 from orchestrate.plugins.parallel.all_reduce import AllReduce
 from tests.core.training.networks import Blobs
 from tests.plugins.ofa.conftest import make_supernet
@@ -234,3 +235,13 @@ def test_a_learner_travels(tmp_path: Path) -> None:
     there = pickle.loads(pickle.dumps(here))
     samples = torch.arange(20)
     assert torch.equal(here.loss_sum(samples), there.loss_sum(samples))
+
+
+def test_a_teacher_drops_nothing_out() -> None:
+    space = OfaMobileNetV3(SPACE.options.model_copy(update={"dropout": 0.5}))
+    supernet = make_supernet(space, SHAPE).train()
+    teacher = frozen_teacher(supernet, supernet.state_dict()).train()
+    inputs = Blobs().split("train").inputs[:20]
+    assert not torch.equal(supernet(inputs), supernet(inputs))
+    assert torch.equal(teacher(inputs), teacher(inputs))
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
