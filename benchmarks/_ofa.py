@@ -27,7 +27,7 @@ from orchestrate.core.registry import Registry
 from orchestrate.core.seeds import generator
 from orchestrate.core.testing import LocalTrial
 from orchestrate.plugins.ofa.predictor import unique_candidates
-from orchestrate.plugins.ofa.scoring import Images, score_many
+from orchestrate.plugins.ofa.scoring import BATCH, Images, score_many
 from orchestrate.plugins.ofa.supernet import Supernet, load_supernet
 
 CPU = torch.device("cpu")
@@ -46,6 +46,18 @@ class Setting:
     training: Mapping[str, Any]
     epochs: int
     """Of the full net, and of a network trained alone."""
+    tested: int | None = None
+    """Test images, the first so many; None: all."""
+    random: int = 20
+    """Random sub-nets whose mean is compared."""
+    table: tuple[int, ...] = (25, 50, 100, 240)
+    """Measured sub-nets that predictors learn from."""
+    held: int = 80
+    """Further ones that predictors are judged by."""
+    shares: tuple[float, ...] = (0.15, 0.3, 0.5)
+    """Limits of searches, on the way from the fewest multiply-accumulates to the most."""
+    population: int = 40
+    generations: int = 5
 
     def parts(self) -> tuple[Task, Any]:
         """The task and the space."""
@@ -65,10 +77,14 @@ DIGITS = Setting(
 )
 FASHION = Setting(
     "Fashion-MNIST",
-    {"name": "fashion-mnist", "subset": 5000, "validation": 2000},
+    {"name": "fashion-mnist", "subset": 2000, "validation": 1000},
     {"name": "ofa-mobilenetv3", "preset": "small"},
-    {"clip": 5, "augment": {"shift": 2, "flip": True}, "batch_size": 100, "calibration_images": 1000},
-    epochs=8,
+    {"clip": 5, "augment": {"shift": 2, "flip": True}, "batch_size": 50, "calibration_images": 500},
+    epochs=4,
+    tested=1000,
+    table=(25, 50, 100),
+    held=50,
+    shares=(0.3,),
 )
 SMOKE = Setting(
     "digits",
@@ -76,6 +92,12 @@ SMOKE = Setting(
     DIGITS.space,
     {**DIGITS.training, "calibration_images": 50},
     epochs=1,
+    random=4,
+    table=(10, 20),
+    held=10,
+    shares=(0.3,),
+    population=8,
+    generations=1,
 )
 
 
@@ -105,7 +127,8 @@ class Bench:
         images = int(setting.training["calibration_images"])
         self.images = Images.of(self.task, CPU, calibration=images, calibration_batch=250)
         test: Split = self.task.split("test")
-        self.test = Images(self.images.calibration, test.inputs.split(1000), test.targets.split(1000))
+        inputs, targets = (tensor[: setting.tested] for tensor in test)
+        self.test = Images(self.images.calibration, inputs.split(BATCH), targets.split(BATCH))
         self._seconds: dict[tuple[str, int], float] = {}
 
     def train(self, methods: Sequence[str]) -> None:

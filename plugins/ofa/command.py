@@ -156,12 +156,14 @@ def _print(deployment: Deployment) -> None:
     out.print(
         f"{deployment.scored:,} candidates searched on {deployment.searched_on} accuracy, "
         f"{len(deployment.remeasured)} measured again (validation, re-calibrated); "
-        f"{deployment.seconds:.1f} s in all."
+        f"{deployment.seconds:.1f} s in all.",
+        soft_wrap=True,
     )
     out.print(f"Lost by following the search's own order: {deployment.regret:.4f} of accuracy.")
     out.print(
         f"Extracted network and supernet differ by {deployment.proof['output_difference']:g} in their "
-        f"outputs, {deployment.proof['gradient_difference']:g} in their gradients."
+        f"outputs, {deployment.proof['gradient_difference']:g} in their gradients.",
+        soft_wrap=True,
     )
     if deployment.whole_latency_ms is not None:
         out.print(f"The whole network takes {deployment.whole_latency_ms:.3f} ms here, batch 1, one thread.")

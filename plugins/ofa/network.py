@@ -225,8 +225,12 @@ def save(network: Network, folder: Path) -> tuple[Path, Path]:
     return described, weights
 
 
-def load(folder: Path) -> Network:
+def load(folder: Path, weights: Path | None = None) -> Network:
     """Make a network from what `save` wrote.
+
+    Args:
+        folder: with `network.json`.
+        weights: the safetensors file, where it isn't `weights.safetensors` beside it.
 
     Raises:
         ArtifactError: a file is missing, damaged or of another kind.
@@ -239,7 +243,7 @@ def load(folder: Path) -> Network:
     except (OSError, ValueError, SpaceError) as error:
         raise ArtifactError(f"{path} doesn't describe a network: {error}") from error
     network = Network(plan)
-    load_weights(network, folder / "weights.safetensors")
+    load_weights(network, weights or folder / "weights.safetensors")
     return network
 
 

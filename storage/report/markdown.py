@@ -58,6 +58,13 @@ def summary(facts: JobFacts) -> str:
     ]
     if facts.goals:
         words.append(f"Goals: {', '.join(_goal(goal) for goal in facts.goals)}.")
+    best = [
+        f"stage {code(stage.name)}: {_values(stage.leading(facts.goals), facts.goals)}"
+        for stage in facts.stages
+        if stage.goals and stage.front
+    ]
+    if best and facts.optimised:
+        words.append(f"Best by {code(facts.optimised[0].name)}, {'; '.join(best)}.")
     return " ".join(words)
 
 

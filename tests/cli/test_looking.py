@@ -96,6 +96,7 @@ def test_show_gives_counts_savings_front_and_cost(run: Run, done: str) -> None:
     assert [row["number"] for row in data["pareto"]] == [1, 0, 3]
     assert data["saved_seconds"] == pytest.approx(2.05)  # what trial 1 took
     assert data["seconds"]["search"]["run"] == pytest.approx(8.0)
+    assert data["best"] == {"search": data["pareto"][0]["values"]}
     shown = run("show").out
     assert "6 trials: 4 finished, 1 recalled, 1 failed; recalling saved 2.0 s" in shown
     assert "Pareto front of stage search, 3 trials" in shown

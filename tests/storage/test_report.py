@@ -86,3 +86,14 @@ def test_the_sampler_s_own_metrics_are_drawn_in_groups(written: Written, tmp_pat
         assert text in drawn
     assert "even_true" not in drawn  # a dashed line in the colour of what it is the truth of
     assert "stroke-dasharray" in drawn
+
+
+def test_each_stage_says_what_it_reached(written: Written, tmp_path: Path) -> None:
+    facts = read(written.catalog, written.job_id)
+    reached = {stage.name: stage.leading(facts.goals) for stage in facts.stages}
+    assert reached["supernet"].keys() == {"accuracy"}  # it compares nothing: what its only trial reported
+    for stage in facts.stages[1:]:
+        assert reached[stage.name] == stage.front[0].values
+    text = write_report(written.catalog, written.job_id, tmp_path / "report")[0].read_text(encoding="utf-8")
+    rows = [line for line in text.partition("## Stages")[2].splitlines() if line.startswith("| search")]
+    assert f"accuracy {reached['search']['accuracy']:.4g}" in rows[0]

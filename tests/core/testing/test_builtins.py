@@ -45,6 +45,7 @@ OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         }
     },
     **{("space", f"ofa-{net}"): {"preset": "tiny"} for net in ("mobilenetv3", "proxyless", "resnet50d")},
+    ("space", "plain-networks"): {"resolution": 32, "width_multiplier": 0.25},
     **{("program", f"ofa-{what}"): {"supernet": "x"} for what in ("evaluate", "predict", "specialize")},
     ("objective", "metric"): {"metric": "f1"},
     ("objective", "scalarised"): {

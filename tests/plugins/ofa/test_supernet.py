@@ -177,6 +177,8 @@ def test_copies_and_files_compute_the_same(supernet: Supernet, tmp_path: Any) ->
     network = supernet.extract(candidate)
     save(network, tmp_path)
     assert torch.equal(load(tmp_path).eval()(images()), expected)
+    apart = (tmp_path / "weights.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    assert torch.equal(load(tmp_path, apart).eval()(images()), expected)
 
 
 def test_another_spaces_weights_are_refused(supernet: Supernet, tmp_path: Any) -> None:
