@@ -108,7 +108,7 @@ def test_without_anybody_the_trial_waits_and_is_lost_in_the_end() -> None:
     group.withdraw(0)
     group.withdraw(1)
     session.submit(0, Classifier(), torch.arange(20))
-    with pytest.raises(LostError, match="no worker has had a process for 5. s"):
+    with pytest.raises(LostError, match=r"no worker has had a process for 5. s"):
         session.advance()
 
 
