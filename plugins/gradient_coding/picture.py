@@ -14,7 +14,12 @@ from .records import Journal
 from .stragglers.statistics import describe
 
 SHOWN = 400  # rounds, the last ones
-STATES = {"reply in time": "#dbe7f3", "straggler": "#c2410c", "process replaced": "#1b2733"}
+STATES = {
+    "reply in time": "#dbe7f3",
+    "straggler": "#c2410c",
+    "process replaced": "#1b2733",
+    "idle or gone": "#ffffff",
+}
 MARKS = {"late reply of use": ("o", "#ffffff"), "part of its reply in time": ("D", "#e9a23b")}
 TALL = 2.0  # times what nineteen in twenty rounds take, above which a bar is cut off
 
@@ -31,6 +36,7 @@ def draw(journal: Journal, path: Path) -> None:
     cells = np.zeros((n, len(rounds)), dtype=int)
     marks: dict[str, list[tuple[int, int]]] = {label: [] for label in MARKS}
     for column, record in enumerate(rounds):
+        cells[[worker for worker, load in enumerate(record.loads) if not load], column] = 3
         cells[record.stragglers, column] = 1
         cells[record.replaced, column] = 2
         for label, parts in zip(MARKS, (record.banked, record.partial), strict=True):
@@ -56,7 +62,10 @@ def draw(journal: Journal, path: Path) -> None:
     upper.set_title("Workers by round", loc="left")
     if n <= 32:
         upper.set_yticks(range(n))
-    handles: list[Any] = [Patch(facecolor=colour, label=state) for state, colour in STATES.items()]
+    handles: list[Any] = [
+        Patch(facecolor=colour, edgecolor="#9aa5b1", linewidth=0.4, label=state)
+        for state, colour in STATES.items()
+    ]
     size = min(6.0, 500 / len(rounds), 120 / n)
     for label, (shape, colour) in MARKS.items():
         style: dict[str, Any] = {
@@ -71,7 +80,13 @@ def draw(journal: Journal, path: Path) -> None:
         handles.append(Line2D([], [], markersize=5, markeredgewidth=0.4, label=label, **style))
     upper.set(xlim=span, ylim=(n - 0.5, -0.5))
     upper.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=5, frameon=False, fontsize=8
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=6,
+        frameon=False,
+        fontsize=8,
+        columnspacing=1.0,
     )
     numbers = np.arange(first, first + len(rounds))
     seconds = np.array([record.seconds for record in rounds])
