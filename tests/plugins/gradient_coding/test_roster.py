@@ -128,3 +128,20 @@ def test_neighbours_in_the_code_sit_on_different_nodes() -> None:
     place = arrange(nodes, 0)
     assert sorted(place) == list(range(6))
     assert all(nodes[one] != nodes[other] for one, other in pairwise(place))
+
+
+def test_a_process_for_an_empty_place_is_asked_for_again_and_again() -> None:
+    """What was to start on a node that has died, unnoticed, never does."""
+    asked: list[float] = []
+
+    class Counting(LocalWorkers):
+        def replace(self, worker: int) -> None:
+            asked.append(self.now())
+            super().replace(worker)
+
+    group = Counting(4, seconds=lambda worker, number: 1.0)
+    session = opened(group, 1, {7: lambda: group.withdraw(2)}, stragglers=1)
+    together(session, [0], [60])
+    between = [after - before for before, after in pairwise(asked)]
+    assert len(asked) > 5
+    assert all(PATIENT < seconds < PATIENT + 3 for seconds in between[1:])

@@ -235,6 +235,7 @@ def test_auto_probes_and_takes_what_helps() -> None:
         ({"scheme": "m-sgc"}, 4, 1, "makes a gradient in up to 2 rounds"),
         ({"scheme": "sr-sgc", "burst": 2, "window": 4}, 4, 3, "divides W - 1"),
         ({"stragglers": 4}, 4, 1, "tolerates 0 to 3 stragglers"),
+        ({"scheme": "gc", "stragglers": 2, "code": "mds"}, 4, 1, "choose s so that n - s is odd"),
     ],
 )
 def test_a_scheme_that_can_t_be_is_refused_beforehand(
