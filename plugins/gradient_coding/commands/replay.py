@@ -139,4 +139,4 @@ def _pairs(data: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, dict):
             yield f"{key} {' '.join(_pairs(cast(dict[str, Any], value)))}"
         else:
-            yield f"{key}={value}"
+            yield f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
