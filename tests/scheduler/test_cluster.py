@@ -76,6 +76,28 @@ def test_coded_workers_spread_over_nodes_and_agree(three_nodes: Cluster, tmp_pat
     assert len(Journal.read(Path(journal.uri)).uses[0].nodes) == 3
 
 
+def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    victim = next(iter(three_nodes.worker_nodes))
+
+    class Killer:
+        @hookimpl
+        def trial_finished(self, event: TrialEvent) -> None:
+            if event.number == 1:
+                three_nodes.remove_node(victim, allow_graceful=False)
+
+    data = job_data(f"resumable {{folder: {steps}, steps: 8, sleep: 0.2}}", 9)
+    outcome, rows, catalog = run(three_nodes, tmp_path, data, Killer())
+    assert outcome.state == "finished", outcome.reason
+    assert Counter(row.state for row in rows) == {"finished": 9}
+    ends = Counter(attempt.state for row in rows for attempt in catalog.attempts(row.id))
+    assert ends["lost"] >= 1
+    assert ends["finished"] == 9
+    for row in rows:
+        assert row.metrics["loss"] == pytest.approx(sum(range(1, 9)) * row.candidate["x"], rel=1e-6)
+
+
 class Operator:
     """Takes a node with workers away, and gives another one when the rest go on without."""
 
@@ -99,6 +121,8 @@ class Operator:
 def test_coded_workers_go_on_without_a_node_until_there_is_another(
     three_nodes: Cluster, tmp_path: Path
 ) -> None:
+    while len(three_nodes.worker_nodes) < 2:
+        three_nodes.add_node(num_cpus=1)
     coding = {"name": "gradient-coding", "scheme": "uncoded", "replace_after": 8, "inject": {"base": 0.2}}
     data = job_data("steady {steps: 900, until_back: true}", 1, workers={"count": 3, "strategy": coding})
     outcome, (row,), catalog = run(three_nodes, tmp_path, data, Operator(three_nodes))
@@ -109,25 +133,3 @@ def test_coded_workers_go_on_without_a_node_until_there_is_another(
     assert [len(use.place) for use in journal.uses] == [3, 2, 3]
     assert not [step.difference for step in replay(journal) if step.difference]
     assert_steady(row, tmp_path, sum(len(record.decoded) for record in journal.rounds))
-
-
-def test_a_dead_node_loses_no_trial(three_nodes: Cluster, tmp_path: Path) -> None:
-    steps = tmp_path / "steps"
-    steps.mkdir()
-    victim = next(iter(three_nodes.worker_nodes))
-
-    class Killer:
-        @hookimpl
-        def trial_finished(self, event: TrialEvent) -> None:
-            if event.number == 1:
-                three_nodes.remove_node(victim, allow_graceful=False)
-
-    data = job_data(f"resumable {{folder: {steps}, steps: 8, sleep: 0.2}}", 9)
-    outcome, rows, catalog = run(three_nodes, tmp_path, data, Killer())
-    assert outcome.state == "finished", outcome.reason
-    assert Counter(row.state for row in rows) == {"finished": 9}
-    ends = Counter(attempt.state for row in rows for attempt in catalog.attempts(row.id))
-    assert ends["lost"] >= 1
-    assert ends["finished"] == 9
-    for row in rows:
-        assert row.metrics["loss"] == pytest.approx(sum(range(1, 9)) * row.candidate["x"], rel=1e-6)
