@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ class Operator:
             self._cluster.remove_node(victim, allow_graceful=False)
             self._left = 1
         elif self._left == 1 and metrics["workers/present"] == 2:
-            self._cluster.add_node(num_cpus=1)
+            with chdir(ROOT):  # here it is a folder of the job's, which its processes would outlive
+                self._cluster.add_node(num_cpus=1)
             self._left = 0
 
 
