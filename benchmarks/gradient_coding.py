@@ -432,7 +432,7 @@ def main() -> None:
     records: list[Record] = []
     for part in run.only or PARTS:
         if part == "simulated":
-            with each_core(run.keep) as spread:
+            with each_core(run) as spread:
                 records += simulated(run, numbers, scale, spread)
         elif part == "recorded":
             records += recorded(run, scale)
