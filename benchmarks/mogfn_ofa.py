@@ -18,7 +18,7 @@ import moocore
 import numpy as np
 from _compare import compare, quartiles
 from _nasbench import SAMPLERS
-from _ofa import DIGITS, FASHION, SHRINKING, SMOKE, Bench, Setting, accuracies, supernets
+from _ofa import DIGITS, FASHION, FEWEST, SHRINKING, SMOKE, Bench, Setting, accuracies, supernets
 from _record import Record, Run, Size, each_core
 from numpy.typing import NDArray
 
@@ -125,18 +125,19 @@ def records(name: str, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list
         },
     }
     return [
-        _record(name, indicator, values, index == 0)
+        _record(name, indicator, values, first=index == 0)
         for index, (indicator, values) in enumerate(table.items())
     ]
 
 
-def _record(name: str, indicator: str, values: Mapping[str, Sequence[float]], judged: bool) -> Record:
+def _record(name: str, indicator: str, values: Mapping[str, Sequence[float]], *, first: bool) -> Record:
     ours = values[OURS]
+    judged = first and len(ours) >= FEWEST
     peers = {arm: float(np.mean(found)) for arm, found in values.items() if arm != OURS}
     best = max(peers, key=peers.__getitem__)
     gain = compare(np.subtract(ours, values[best]).tolist(), [0.0] * len(ours))  # on the same supernets
     return Record(
-        claim=f"{name}: mogfn-al finds a better front than the best peer" if judged else f"{name}: beside it",
+        claim=f"{name}: mogfn-al finds a better front than the best peer" if first else f"{name}: beside it",
         metric=indicator,
         value=float(np.mean(ours)),
         spread=quartiles(ours),

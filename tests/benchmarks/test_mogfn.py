@@ -93,11 +93,13 @@ def test_fronts_are_compared_on_the_same_supernets() -> None:
         points = [list(one) for one in qualities]
         return {"qualities": points, "tested": points, "reward": 0.5, "diversity": 0.1, "seconds": 0.2}
 
-    better = [search((0.8, 0.5), (0.5, 0.8)), search((0.9, 0.5), (0.5, 0.9))]
-    worse = [search((0.7, 0.5)), search((0.8, 0.5))]
+    better = [search((0.8, 0.5), (0.5, 0.8)), *[search((0.9, 0.5), (0.5, 0.9))] * 2]
+    worse = [search((0.7, 0.5)), *[search((0.8, 0.5))] * 2]
     front, tested, *rest = mogfn_ofa.records("digits", {"mogfn-al": better, "nsga2": worse})
     assert front.value == pytest.approx(1)
-    assert front.peers["nsga2"] == pytest.approx(np.mean([0.35 / 0.55, 0.4 / 0.65]))
+    assert front.peers["nsga2"] == pytest.approx(np.mean([0.35 / 0.55, 0.4 / 0.65, 0.4 / 0.65]))
     assert front.holds
-    assert tested.value == pytest.approx(np.mean([0.55, 0.65]))
+    assert tested.value == pytest.approx(np.mean([0.55, 0.65, 0.65]))
     assert all(one.holds is None for one in (tested, *rest))
+    few, *_ = mogfn_ofa.records("digits", {"mogfn-al": better[:2], "nsga2": worse[:2]})
+    assert few.holds is None  # two supernets are no verdict
