@@ -57,8 +57,10 @@ class TrainSupernetOptions(TrainingOptions, ScoringOptions):
         default="mean",
         description="Average or sum the losses of a step's sub-nets; a sum multiplies the learning rate.",
     )
-    importance: Literal["consumer-l1", "own-l1", "norm-scale"] = Field(
-        default="consumer-l1", description="What channels are sorted by."
+    importance: Literal["consumer-l1", "own-l1", "norm-scale", "taylor"] = Field(
+        default="consumer-l1",
+        description="What channels are sorted by: norms of the weights that read them, or make them; their "
+        "scale in normalisation; or what leaving them out would cost, by gradients (1906.10771).",
     )
     interference_tolerance: float = Field(
         default=0.02, ge=0, le=1, description="How much accuracy a phase may cost the largest network."

@@ -200,7 +200,9 @@ def _by_input(weight: Tensor) -> Tensor:
 
 def _permute(axes: Iterable[Axis], order: Tensor) -> None:
     for tensor, dimension in axes:
-        tensor.copy_(tensor.index_select(dimension, order))
+        for moved in (tensor, tensor.grad):  # what is ranked next may go by gradients
+            if moved is not None:
+                moved.copy_(moved.index_select(dimension, order))
 
 
 def _group(space: OnceForAll) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...core import TrialContext
 from ...core.seeds import spawn
 from ...core.training.loop import Trainer
+from ...core.training.losses import cross_entropy_sum
 from ...core.training.options import ScheduleOptions
 from . import cost
 from .learner import SupernetLearner
@@ -143,10 +144,22 @@ class SupernetTraining:
             self.supernet.load_state_dict(self._snapshots[phase.after])
         self._began = _copied(self.supernet) if self._options.on_interference == "roll-back" else {}
         space, shape = self.supernet.space, self.supernet.shape
+        if phase.options.sort and self._options.importance == "taylor":
+            self._gather_gradients()
         for which in phase.options.sort:
             plans = covering(space, shape, phase.trained.offers)
             sort = sort_inner if which == "inner" else sort_outer
             sort(self.supernet, plans, self._options.importance)
+        self.supernet.zero_grad()
+
+    def _gather_gradients(self) -> None:
+        """Leave the largest network's gradients, by as many training images as calibrate."""
+        split, device = self._trial.task.split("train"), self._trial.device
+        count, size = self._options.calibration_images, self._options.calibration_batch
+        self.supernet.train().zero_grad()
+        parts = zip(split.inputs[:count].split(size), split.targets[:count].split(size), strict=True)
+        for inputs, targets in parts:
+            cross_entropy_sum(self.supernet(inputs.to(device)), targets.to(device)).backward()
 
     def _leave(self, phase: Phase, report: PhaseReport) -> None:
         self.progress.reports.append(asdict(report))

@@ -245,3 +245,17 @@ def test_a_teacher_drops_nothing_out() -> None:
     assert not torch.equal(supernet(inputs), supernet(inputs))
     assert torch.equal(teacher(inputs), teacher(inputs))
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_channels_may_be_sorted_by_gradients(tmp_path: Path) -> None:
+    done = {ranking: trial(tmp_path / ranking) for ranking in ("taylor", "consumer-l1")}
+    for ranking, one in done.items():
+        program(importance=ranking).run(one)
+    other = weights(done["consumer-l1"])
+    assert any(not torch.equal(tensor, other[name]) for name, tensor in weights(done["taylor"]).items())
+    with pytest.raises(TrialPruned):
+        program(importance="taylor").run(trial(tmp_path / "stopped", prune_at=2))
+    resumed = trial(tmp_path / "stopped")
+    program(importance="taylor").run(resumed)
+    again = weights(resumed)
+    assert all(torch.equal(tensor, again[name]) for name, tensor in weights(done["taylor"]).items())
