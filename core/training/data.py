@@ -16,7 +16,7 @@ from ..seeds import spawn
 from .keyed import uniforms
 from .options import AugmentOptions
 
-ORDER, IMAGES = 0, 1  # branches of a trial's seed tree
+ORDER, IMAGES, PARTNERS = 0, 1, 5  # branches of a trial's seed tree
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601)
 
 
@@ -76,6 +76,21 @@ def augment(
     if options.shift or options.flip:
         images = _moved(images, draws[:, :3], options)
     return _cut(images, draws[:, 3:5], options.cutout) if options.cutout else images
+
+
+def mixed(samples: Tensor, count: int, *, seed: int, epoch: int, alpha: float) -> tuple[Tensor, Tensor]:
+    """Draw whom each sample is mixed with, of `count`, and its own share, from Beta(alpha, alpha).
+
+    By (seed, epoch, sample), so that whoever computes a sample mixes it alike (mixup, 1710.09412).
+
+    Returns:
+        int64 (n,) and float32 (n,).
+    """
+    from scipy.special import betaincinv
+
+    draws = uniforms(spawn(seed, PARTNERS, epoch), samples, 2).double()
+    shares = betaincinv(alpha, alpha, draws[:, 1].cpu().numpy())
+    return (draws[:, 0] * count).long(), torch.as_tensor(shares, dtype=torch.float32, device=samples.device)
 
 
 def _cropped(images: Tensor, draws: Tensor, shares: tuple[float, float]) -> Tensor:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..program import TrialContext
 from ..seeds import spawn
-from .data import augment, levels
+from .data import augment, levels, mixed
 from .losses import cross_entropy_sum
 from .options import TrainingOptions
 from .precision import Precision
@@ -40,6 +41,7 @@ class SupervisedLearner:
         self._inputs = split.inputs.to(trial.device)
         self._targets = split.targets.to(trial.device)
         self._levels = levels(self._inputs) if options.augment.recolours else None
+        self._classes = trial.task.shape().classes
         self._device = trial.device
         self._seed = trial.seed if seed is None else seed
         self._options = options
@@ -60,13 +62,28 @@ class SupervisedLearner:
         return self.precision.scaler.scale(self.compare(logits.float(), targets))
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum the loss of `logits` (n, classes) against `targets` (n,). Override it for another loss."""
+        """Sum the loss of `logits` (n, classes) against `batch`'s targets. Override it for another loss."""
         return cross_entropy_sum(logits, targets, self._options.label_smoothing)
 
     def batch(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples' inputs, randomly changed as the options say, and their targets."""
+        """The samples' inputs, changed at random as the options say, and their targets.
+
+        Targets are int64 (n,); or float (n, classes), the classes' probabilities, where samples are mixed.
+        """
         at = samples.to(self._device)
-        inputs = augment(
+        if not self._options.mixup:
+            return self._changed(at), self._targets[at]
+        partners, shares = mixed(at, len(self), seed=self._seed, epoch=self._epoch, alpha=self._options.mixup)
+        images = [self._changed(who) for who in (at, partners)]
+        labels = [functional.one_hot(self._targets[who], self._classes) for who in (at, partners)]
+        return (
+            torch.lerp(images[1], images[0], shares[:, None, None, None]),
+            torch.lerp(labels[1].to(shares), labels[0].to(shares), shares[:, None]),
+        )
+
+    def _changed(self, at: Tensor) -> Tensor:
+        """The samples' inputs, changed at random."""
+        return augment(
             self._inputs[at],
             at,
             seed=self._seed,
@@ -74,7 +91,6 @@ class SupervisedLearner:
             options=self._options.augment,
             levels=self._levels,
         )
-        return inputs, self._targets[at]
 
     @contextmanager
     def computing(self, samples: Tensor) -> Generator[None]:

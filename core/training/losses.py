@@ -12,7 +12,7 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor, label_smoothing: float = 
 
     Args:
         logits: (n, classes).
-        targets: int64 (n,).
+        targets: int64 (n,), or the classes' probabilities (n, classes).
         label_smoothing: share of each target that is spread evenly over all classes
             (arXiv 1512.00567, section 7).
     """

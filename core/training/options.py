@@ -114,6 +114,12 @@ class TrainingOptions(PluginOptions):
     augment: AugmentOptions = Field(
         default_factory=AugmentOptions, description="Random changes to training images."
     )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        description="Mix each image and its label with another's, by a share drawn from Beta(this, this) "
+        "(1710.09412; 0.2 is usual). 0 for none.",
+    )
     clip: float | None = Field(default=None, gt=0, description="Largest norm of the gradient.")
     amp: Literal["auto", "off"] = Field(
         default="auto", description="Mixed precision where the device has it (GPUs)."

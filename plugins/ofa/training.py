@@ -157,9 +157,11 @@ class SupernetTraining:
         split, device = self._trial.task.split("train"), self._trial.device
         count, size = self._options.calibration_images, self._options.calibration_batch
         self.supernet.train().zero_grad()
-        parts = zip(split.inputs[:count].split(size), split.targets[:count].split(size), strict=True)
-        for inputs, targets in parts:
-            cross_entropy_sum(self.supernet(inputs.to(device)), targets.to(device)).backward()
+        for start in range(0, min(count, len(split.targets)), size):
+            part = slice(start, min(start + size, count))
+            logits: Tensor = self.supernet(split.inputs[part].to(device))
+            loss: Any = cross_entropy_sum(logits, split.targets[part].to(device))
+            loss.backward()
 
     def _leave(self, phase: Phase, report: PhaseReport) -> None:
         self.progress.reports.append(asdict(report))

@@ -20,6 +20,6 @@ class SymbolicLearner(SupervisedLearner):
 
     def compare(self, logits: Tensor, targets: Tensor) -> Tensor:
         probabilities = logits.softmax(dim=1)
-        wanted = one_hot(targets, logits.shape[1]).to(probabilities)
-        loss = evaluate(self._candidate, probabilities, wanted).sum()
+        wanted = targets if targets.ndim > 1 else one_hot(targets, logits.shape[1])  # mixed, or not
+        loss = evaluate(self._candidate, probabilities, wanted.to(probabilities)).sum()
         return loss + 0.0 * probabilities.sum()  # a loss that ignores the prediction has a gradient, too: 0

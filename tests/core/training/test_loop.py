@@ -4,6 +4,7 @@ import torch
 from orchestrate.core import Candidate, TrialError, TrialPruned
 from orchestrate.core.errors import UnknownPluginError
 from orchestrate.core.testing.trial import LocalTrial
+from orchestrate.core.training.data import mixed
 from orchestrate.core.training.learner import SupervisedLearner
 from orchestrate.core.training.loop import Trainer
 from orchestrate.core.training.options import TrainingOptions
@@ -171,3 +172,43 @@ def test_training_in_half_precision_learns(tmp_path, monkeypatch, native):
     context = trial(tmp_path, device="cuda")
     _, metrics = train(context, options(epochs=8))
     assert metrics["accuracy"] > 0.9
+
+
+def test_mixed_images_have_mixed_labels(tmp_path):
+    context = trial(tmp_path)
+    chosen = options(mixup=0.4)
+    learner = SupervisedLearner(context, context.build(), chosen)
+    plain = SupervisedLearner(context, context.build(), options())
+    at = torch.arange(60)
+    inputs, targets = learner.batch(at)
+    images, labels = plain.batch(at)
+    classes = context.task.shape().classes
+    assert targets.shape == (60, classes)
+    assert torch.allclose(targets.sum(1), torch.ones(60))
+    assert not torch.equal(inputs, images)
+    everything = context.task.split("train").inputs
+    apart = [i for i in range(60) if 0.05 < targets[i, labels[i]] < 0.95]
+    assert len(apart) > 10
+    for index in apart[:10]:  # what is mixed in is another training image, to the labels' share
+        share = targets[index, labels[index]]
+        other = (inputs[index] - share * images[index]) / (1 - share)
+        assert (everything - other).flatten(1).abs().amax(1).min() < 1e-3
+    part = learner.batch(at[20:30])
+    assert torch.equal(part[0], inputs[20:30])
+    assert torch.equal(part[1], targets[20:30])
+    learner.begin(1, 0)
+    assert not torch.equal(learner.batch(at)[0], inputs)
+
+
+def test_training_learns_from_mixed_images(tmp_path):
+    _, metrics = train(trial(tmp_path), options(mixup=0.2, epochs=8, label_smoothing=0.1))
+    assert metrics["accuracy"] > 0.9
+
+
+def test_mixing_shares_are_beta_distributed():
+    _, shares = mixed(torch.arange(20_000), 500, seed=1, epoch=0, alpha=0.5)
+    partners, _ = mixed(torch.arange(20_000), 500, seed=1, epoch=0, alpha=0.5)
+    assert partners.min() >= 0
+    assert partners.max() == 499
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(shares.var()) == pytest.approx(1 / 8, abs=0.005)  # 1 / (4 (2 alpha + 1))
