@@ -237,7 +237,7 @@ class _Step:
     def calibrated(self, batches: Sequence[Tensor]) -> list[Tensor]:
         """Set the statistics by these batches; give what comes out of them."""
         for norm in self._norms:
-            norm.tally = Tally()
+            norm.gather()
         passed = [self.module(batch) for batch in batches]
         for norm in self._norms:
             norm.settle()
@@ -245,33 +245,37 @@ class _Step:
 
 
 class _Norm(nn.Module):
-    """BatchNorm in eval mode, or, with a `tally`, as `core.training.bn.calibrating` runs it; a cheaper call.
+    """BatchNorm in eval mode; between `gather` and `settle` as `core.training.bn.calibrating` runs it.
 
-    Its statistics are copies: the supernet's stay as they are.
+    A call costs less than one of torch's module. Its statistics are copies: the supernet's stay as they are.
     """
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        self.tally: Tally | None = None
         state = norm.state_dict()
         self._affine: tuple[Tensor, Tensor] = (state["weight"], state["bias"])
-        self._statistics: tuple[Tensor, Tensor] = (
+        # In a list, since to set a module's attribute takes longer than to add up a batch.
+        self._tally: list[Tally] = []
+        self._statistics: list[Tensor] = [
             state["running_mean"].clone(),
             state["running_var"].clone(),
-        )
+        ]
         self._eps = norm.eps
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise (n, C, h, w)."""
-        tally = self.tally
+        mean, variance = self._statistics
         outputs = torch.batch_norm(
-            inputs, *self._affine, *self._statistics, tally is not None, 1.0, self._eps, True
+            inputs, *self._affine, mean, variance, bool(self._tally), 1.0, self._eps, True
         )
-        if tally is not None:
-            tally.add(*self._statistics, inputs)
+        for tally in self._tally:
+            tally.add(mean, variance, inputs)
         return outputs
 
+    def gather(self) -> None:
+        """Normalise with each batch's own statistics from here on, and add them up."""
+        self._tally.append(Tally())
+
     def settle(self) -> None:
-        """Take the tally's averages as statistics."""
-        assert self.tally is not None
-        self._statistics, self.tally = self.tally.averages(), None
+        """Take the averages as statistics."""
+        self._statistics[:] = self._tally.pop().averages()
