@@ -40,7 +40,7 @@ SETTINGS = {
 }
 FIRST = ("cifar10-pair",)
 CHECKPOINTS: dict[Size, tuple[int, ...]] = {
-    "smoke": (12, 24),
+    "smoke": (12, 14),
     "default": (50, 100, 200),
     "full": (50, 100, 200, 400),
 }
@@ -56,7 +56,7 @@ class Arm:
     settings: Mapping[Size, Sequence[str]]
 
 
-ALL: dict[Size, int] = {"smoke": 24, "default": 200, "full": 400}
+ALL: dict[Size, int] = {"smoke": 14, "default": 200, "full": 400}
 FEW: dict[Size, int] = {"smoke": 12, "default": 100, "full": 200}
 EVERYWHERE: dict[Size, Sequence[str]] = {"smoke": FIRST, "default": [*SETTINGS], "full": [*SETTINGS]}
 ONCE: dict[Size, Sequence[str]] = {**EVERYWHERE, "default": FIRST}
