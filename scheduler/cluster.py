@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..core.job import Job, Stage
 from .settings import Settings
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+STARTING_SECONDS = 10.0
 PASSED_ON = (VARIABLE, *AWS)  # of the driver's environment, to the workers of a cluster
 
 log = logging.getLogger(__name__)
@@ -58,10 +60,15 @@ def _count_gpus() -> int:
 
 
 def cluster_capacity() -> Capacity:
-    """The connected cluster's capacity."""
+    """The connected cluster's capacity. One that is just starting is given time to have any."""
     import ray
 
-    return Capacity.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
+    until = time.monotonic() + STARTING_SECONDS
+    while True:
+        found = Capacity.of([node["Resources"] for node in ray.nodes() if node["Alive"]])
+        if found.cpu or found.gpu or time.monotonic() >= until:
+            return found
+        time.sleep(0.1)
 
 
 def workers_of(stage: Stage) -> int:

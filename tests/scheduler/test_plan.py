@@ -9,7 +9,7 @@ import yaml
 
 from orchestrate.core import SpecError, resolve
 from orchestrate.core.registry import Registry
-from orchestrate.scheduler.cluster import Capacity, check_fit, concurrency
+from orchestrate.scheduler.cluster import Capacity, check_fit, cluster_capacity, concurrency
 from orchestrate.scheduler.driver import create
 from orchestrate.scheduler.plan import earlier, forecasts, plan
 from orchestrate.scheduler.settings import Settings
@@ -149,3 +149,10 @@ def test_only_coded_workers_may_be_islands() -> None:
     workers = {"count": 2, "processes": 2, "strategy": {"name": "all-reduce"}}
     with pytest.raises(SpecError, match="'all-reduce' makes one process of each worker"):
         resolve(job_data("bowl", workers=workers), Registry.discover())
+
+
+def test_a_cluster_that_is_just_starting_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 2.0}}
+    found: list[list[dict[str, object]]] = [[], [{**node, "Alive": False}], [node]]
+    monkeypatch.setattr("ray.nodes", lambda: found.pop(0))
+    assert cluster_capacity() == TWO_CORES
