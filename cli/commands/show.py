@@ -113,7 +113,7 @@ def _show_job(store: Catalog, job: JobRow, as_json: bool) -> None:
 
     found, facts = result(store, job), read(store, job.id)
     stages = store.stages(job.id)
-    times = {stage.name: cost(store.trials(stage_id=stage.id)) for stage in stages}
+    times = {stage.name: cost(stage.trials) for stage in facts.stages}
     if as_json:
         print_json(
             {
