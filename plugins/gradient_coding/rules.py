@@ -56,13 +56,15 @@ def prove(learner: Learner, backward: Callable[[], float]) -> None:
     device = next((one.device for one in learner.model.parameters()), torch.device("cpu"))
     state = np.random.get_state()  # noqa: NPY002 - for learners that draw from it
     results: list[list[Tensor]] = []
-    for seed in (1, 2):
-        np.random.seed(seed)  # noqa: NPY002
-        with seeded(seed, device):
-            loss = backward()
-        grads = [one.grad.clone() for one in learner.model.parameters() if one.grad is not None]
-        results.append([torch.tensor(loss), *grads])
-    np.random.set_state(state)  # noqa: NPY002
+    try:
+        for seed in (1, 2):
+            np.random.seed(seed)  # noqa: NPY002
+            with seeded(seed, device):
+                loss = backward()
+            grads = [one.grad.clone() for one in learner.model.parameters() if one.grad is not None]
+            results.append([torch.tensor(loss), *grads])
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
     if len(results[0]) == 1:
         raise TrialError(
             f"{type(learner).__name__}.loss_sum depends on no parameter of its `model`, as a worker sees it: "
