@@ -27,6 +27,17 @@ class Slots(SearchSpace):
                 choose.categorical(f"kernel{layer}", [3, 5, 7])
 
 
+class Rare(SearchSpace):
+    """A slot that only one conjunction of three numbers shows."""
+
+    name = "rare"
+    summary = "a slot that is hard to find"
+
+    def choices(self, choose: Choose) -> None:
+        if sum(choose.integer(f"n{index}", 0, 30) == 17 for index in range(3)) == 3:
+            choose.categorical("hidden", ["a", "b"])
+
+
 class Described(SearchSpace):
     """A space from a description: (name, choice, conditions) in order, as Hypothesis draws them."""
 

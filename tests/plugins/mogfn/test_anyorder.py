@@ -20,7 +20,7 @@ from orchestrate.plugins.mogfn.anyorder import AnyOrder
 from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.options import TrainingOptions
-from tests.plugins.mogfn.spaces import Described, Slots, chance, everything
+from tests.plugins.mogfn.spaces import Described, Rare, Slots, chance, everything
 from tests.plugins.mogfn.test_walk import spaces
 
 SPACE = Slots()
@@ -164,17 +164,6 @@ class Varying(SearchSpace):
         choose.integer("b", 0, choose.integer("a", 1, 4))
 
 
-class Hidden(SearchSpace):
-    """A choice that only one conjunction of three shows: walks don't find it."""
-
-    name = "hidden"
-    summary = "a choice that is hard to find"
-
-    def choices(self, choose: Choose) -> None:
-        if sum(choose.integer(f"n{index}", 0, 30) == 17 for index in range(3)) == 3:
-            choose.categorical("hidden", ["a", "b"])
-
-
 class Long(SearchSpace):
     """A range that takes more than one decision."""
 
@@ -196,7 +185,7 @@ def test_what_has_no_order_is_refused(space: SearchSpace, why: str) -> None:
 
 
 def test_what_was_not_found_is_an_error_and_no_silence() -> None:
-    graph = AnyOrder(Hidden())
+    graph = AnyOrder(Rare())
     state = graph.state(Candidate({"n0": 17, "n1": 17, "n2": 3}))
     assert graph.candidate(state) == Candidate({"n0": 17, "n1": 17, "n2": 3})
     state[2] = 18

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrate.core import Candidate, Choose, Integer, Real, SearchSpace, replay
+from orchestrate.core import Candidate, Integer, Real, replay
 from orchestrate.core.draw import draw_candidate
 from orchestrate.core.testing import ExampleSpace
 from orchestrate.plugins.mogfn.describe import Describer
 from orchestrate.plugins.mogfn.environment import Bools, Floats, Integers, Trajectories, joined, pick
 from orchestrate.plugins.mogfn.slots import Division
 from orchestrate.plugins.mogfn.walk import Walks
-from tests.plugins.mogfn.spaces import Described, Slots, chance, everything
+from tests.plugins.mogfn.spaces import Described, Rare, Slots, chance, everything
 
 
 @st.composite
@@ -104,17 +104,6 @@ def test_a_tree_is_walked_with_its_own_probabilities() -> None:
     assert np.mean(
         [one == Candidate({"depth": 1, "kind0": "pool"}) for one in made.candidates]
     ) == pytest.approx(1 / 6, abs=0.015)
-
-
-class Rare(SearchSpace):
-    """A slot that only one conjunction of three options shows."""
-
-    name = "rare"
-    summary = "a slot that is hard to find"
-
-    def choices(self, choose: Choose) -> None:
-        if sum(choose.integer(f"n{index}", 0, 40) == 17 for index in range(3)) == 3:
-            choose.categorical("hidden", ["a", "b"])
 
 
 def test_an_unseen_slot_is_answered_uniformly_and_counted() -> None:
