@@ -141,17 +141,7 @@ def _order(row: TrialRow, files: Mapping[str, tuple[str, str]]) -> TrialOrder:
 
 
 def _score(remit: Json, order: Json) -> Json:
-    known = Remit.of(remit)
-    job = known.job()
-    stage = known.stage_of(job)
-    trial = WorkerTrial(
-        TrialOrder(**order),
-        stage,
-        known.task(job, open_test=True),
-        job.registry,
-        known.place(),
-        lambda _: None,
-    )
+    stage, trial = Remit.of(remit).trial(order, open_test=True)
     seed_all(trial.seed)
     try:
         return {"metrics": finite(stage.program.test(trial) or {})}

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from ..core.errors import LostError, TrialError
 from ..core.seeds import seed_all
 from .runtime import Remit
-from .trial import Json, TrialOrder, WorkerTrial
+from .trial import Json, TrialOrder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,17 +76,7 @@ class RankActor:
 
     def run(self, remit: Json, order: Json) -> None:
         """Run one trial's program; its exception, if any, goes to rank 0."""
-        known = Remit.of(remit)
-        job = known.job()
-        stage = known.stage_of(job)
-        trial = WorkerTrial(
-            TrialOrder(**order),
-            stage,
-            known.task(job),
-            job.registry,
-            known.place(self._collective),
-            lambda _: None,
-        )
+        stage, trial = Remit.of(remit).trial(order, self._collective)
         seed_all(trial.seed)
         stage.program.run(trial)
 

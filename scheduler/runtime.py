@@ -14,7 +14,7 @@ from ..core.registry import Registry
 from ..core.resolver import resolve
 from ..core.task import SearchView, Task
 from ..storage.artifacts import ArtifactStore
-from .trial import Place
+from .trial import Place, TrialOrder, WorkerTrial
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ class Remit:
     def stage_of(self, job: Job) -> Stage:
         """The stage."""
         return job.stages[self.stage]
+
+    def trial(
+        self, order: Mapping[str, Any], group: Any = None, *, open_test: bool = False
+    ) -> tuple[Stage, WorkerTrial]:
+        """The stage, and a trial of it whose reports go nowhere, from its order as JSON data."""
+        job = self.job()
+        stage, task = self.stage_of(job), self.task(job, open_test=open_test)
+        place = self.place(group)
+        return stage, WorkerTrial(TrialOrder(**order), stage, task, job.registry, place, lambda _: None)
 
     def task(self, job: Job, *, open_test: bool = False) -> Task:
         """The task as a search sees it; with `open_test` as the final scoring does."""
