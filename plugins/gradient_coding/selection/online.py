@@ -178,7 +178,6 @@ class Selector:
         mean = float(np.mean(known)) if known else 0.0
         relative = {model: slope / mean for model, slope in self._slopes.items()} if mean else {}
         return (self._slope if self._slope is not None or not known else mean), relative
-        return mean, {model: slope / mean for model, slope in self._slopes.items()}
 
     @staticmethod
     def _usual(loads: Floats, seconds: Floats) -> float:

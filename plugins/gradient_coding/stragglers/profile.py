@@ -126,8 +126,9 @@ def fit_slope(loads: Floats, seconds: Floats) -> float | None:
 def fit_slopes(loads: Floats, seconds: Floats) -> Floats | None:
     """Seconds that a reply takes longer for each unit of load of each model, (models,).
 
-    The least-squares plane through the median time at each combination of loads: the median keeps
-    stragglers out. Not below 0. Loads at which most times are infinite, not waited for, tell nothing.
+    The least-squares plane through the lower quartile of the times at each combination of loads, which
+    keeps stragglers out also where a code doesn't wait for half of the replies. Not below 0. Loads at which
+    more than two thirds of the times are infinite, not waited for, tell nothing.
 
     Args:
         loads: (replies, models).
@@ -138,8 +139,9 @@ def fit_slopes(loads: Floats, seconds: Floats) -> Floats | None:
     """
     levels, which = np.unique(loads, axis=0, return_inverse=True)
     which = which.reshape(-1)
-    times = np.array([np.median(seconds[which == index]) for index in range(len(levels))])
-    known = np.isfinite(times)
+    groups = [seconds[which == index] for index in range(len(levels))]
+    times = np.array([np.quantile(times, 0.25, method="lower") for times in groups])
+    known = np.array([np.isfinite(times).mean() > 1 / 3 for times in groups])
     weights = np.sqrt(np.bincount(which, minlength=len(levels))[known])[:, None]
     design = np.column_stack([np.ones(int(known.sum())), levels[known]]) * weights
     if np.linalg.matrix_rank(design) < design.shape[1]:

@@ -63,6 +63,22 @@ def test_one_model_s_slope_is_the_line_s() -> None:
     assert fit_slopes(two[:2], np.ones(2)) is None  # two levels don't tell three unknowns
 
 
+def test_slopes_are_told_where_a_code_waits_for_half_of_the_replies() -> None:
+    """Half and more of the larger loads' times are unknown, and one known time in ten is a straggler's."""
+    rng = np.random.default_rng(4)
+    rows = [(0.2, 0.0), (0.0, 0.2), (0.5, 0.0), (0.0, 0.5)]
+    loads = np.array([rows[index % 4] for index in range(400)])
+    seconds = 1 + loads @ [2.0, 30.0] + 6.0 * (rng.random(400) < 0.1)
+    for row in rows[2:]:
+        (which,) = np.nonzero((loads == row).all(axis=1))
+        seconds[which[np.argsort(seconds[which])[45:]]] = np.inf  # 45 of 100 are waited for
+    assert fit_slopes(loads, seconds) == pytest.approx([2.0, 30.0])
+    seconds[(loads == rows[2]).all(axis=1)] = np.inf
+    assert fit_slopes(loads, seconds) is not None  # the others tell it as well
+    seconds[(loads == rows[0]).all(axis=1)] = np.inf
+    assert fit_slopes(loads, seconds) is None
+
+
 def test_a_replay_takes_each_job_s_own_time() -> None:
     """By hand: job 1 of the small model takes 1 + 1/4 s, job 2 of the large one 1 + 3/4 s, and so on."""
     calm = Profile(np.ones((9, 4)), np.zeros((9, 4)), 2.0, costs=(0.5, 1.5))
@@ -151,7 +167,7 @@ def test_models_of_different_sizes_train_and_stop_by_themselves() -> None:
     for seed, count in enumerate(steps):
         assert_same(found[seed], alone(seed, count, Sized), 1e-10)
     slopes = stream._planner._selector._slopes
-    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.35)
+    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.2)
     assert stream._planner._selector.models == []
     assert not [step.difference for step in replay(stream.journal) if step.difference]
     told = stream.metrics()
@@ -161,4 +177,4 @@ def test_models_of_different_sizes_train_and_stop_by_themselves() -> None:
     # What a journal tells afterwards is what the session knew.
     assert select(stream.journal, 2).profile().n == 6
     costs = select(stream.journal, 2).profile().costs
-    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.35)
+    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.2)
