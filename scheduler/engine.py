@@ -14,8 +14,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 import ray
@@ -23,19 +22,15 @@ from ray import tune
 from ray.tune.execution.class_cache import _ActorClassCache  # pyright: ignore[reportPrivateUsage]
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment
-from ray.tune.schedulers import (
-    AsyncHyperBandScheduler,
-    FIFOScheduler,
-    MedianStoppingRule,
-    TrialScheduler,
-)
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 from ray.tune.utils.object_cache import _ObjectCache  # pyright: ignore[reportPrivateUsage]
 
 from ..core.crash import crash_point
-from ..core.job import Stage, stopped_by
+from ..core.job import Stage
 from ..core.parallel import CodedStrategy
 from .cluster import changed_environment, processes_of, workers_of
+from .early_stopping import EarlyStopping, rule_of
 from .runtime import Remit
 from .trainable import KEY, OUTCOME, REPORTS, SCORE, STEP, Payload, ProgramTrainable
 from .trial import Json, compared_value
@@ -93,7 +88,7 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
             max_failures=0,
             trial_dirname_creator=lambda trial: str(trial.config[KEY].number),
         )
-        rule, watch = _early_stopping(stage), _Watch(guard)
+        rule, watch = rule_of(stage), _Watch(guard)
         if rule is not None:
             rule.replay(driver.reported_before())
         members = _Members(stage, rule, watch) if rule is not None and stage.batch > 1 else None
@@ -112,107 +107,11 @@ def run_stage(driver: Driver, stage: Stage, remit: Remit, concurrency: int) -> N
         raise guard.error
 
 
-def _early_stopping(stage: Stage) -> _Asha | _Median | None:
-    early = stage.spec.early_stopping
-    if early is None:
-        return None
-    direction = stage.goals[stopped_by(stage)].direction
-    common: Any = {
-        "time_attr": STEP,
-        "metric": SCORE,
-        "mode": "min" if direction == "minimize" else "max",
-    }
-    if early.name == "median":
-        return _Median(grace_period=early.grace_steps, min_samples_required=early.min_trials, **common)
-    return _Asha(
-        max_t=early.max_steps,
-        grace_period=early.grace_steps,
-        reduction_factor=early.reduction_factor,
-        stop_last_trials=False,  # else the best, at their last step, would count as stopped
-        **common,  # pyright: ignore[reportArgumentType]
-    )
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A trial as a rule records it."""
-
-    trial_id: int
-
-
-class _EarlyStopping:
-    """What both rules share: a trial may be launched several times. It is known by its id in the catalog, so
-    that one that goes on from a checkpoint keeps its places, under another driver, too.
-    """
-
-    _time_attr: str
-    _metric: str
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._known: dict[str, _Known] = {}  # by Tune's id of the launch
-        self._stopped: dict[int, tuple[int, float]] = {}  # by the catalog's id: step and score
-
-    def replay(self, reports: Iterable[tuple[int, int, float]]) -> None:
-        """Decide again on what a former driver heard: (trial id, step, score), in order."""
-        for report in reports:
-            self.stops(*report)
-
-    def launched(self, tune_id: str, trial_id: int) -> tuple[int, float] | None:
-        """A trial is launched. Gives the step and score at which it is to stop, if it has passed there."""
-        self._known[tune_id] = _Known(trial_id)
-        return self._stopped.get(trial_id)
-
-    def stops(self, trial_id: int, step: int, score: float) -> bool:
-        """Whether a trial is to stop at this report, or was to stop before."""
-        if trial_id not in self._stopped and self._decides(_Known(trial_id), step, score):
-            self._stopped[trial_id] = (step, score)
-        return trial_id in self._stopped
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if self._time_attr not in result or self._metric not in result:
-            return TrialScheduler.CONTINUE
-        stops = self.stops(self._known[trial.trial_id].trial_id, result[STEP], result[SCORE])
-        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: each of its results was decided on."""
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing, as above."""
-
-    def _decides(self, known: _Known, step: int, score: float) -> bool:
-        """Hear a report of a trial that wasn't stopped. Returns whether it stops."""
-        raise NotImplementedError
-
-
-class _Asha(_EarlyStopping, AsyncHyperBandScheduler):
-    """Asynchronous successive halving."""
-
-    def _decides(self, known: _Known, step: int, score: float) -> bool:
-        [bracket] = self._brackets
-        return bracket.on_result(known, step, self._metric_op * score) == self.STOP  # type: ignore[arg-type]
-
-
-class _Median(_EarlyStopping, MedianStoppingRule):
-    """The median rule. Tune's pauses trials while it knows too few, which needs Tune's own checkpoints."""
-
-    def _decides(self, known: _Known, step: int, score: float) -> bool:
-        heard: list[Any] = self._results[known]
-        if heard and heard[-1][STEP] >= step:
-            return False  # an attempt that starts again reports again
-        result = {STEP: step, SCORE: score}
-        return MedianStoppingRule.on_trial_result(self, None, known, result) == self.STOP  # type: ignore[arg-type]
-
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        return self.CONTINUE
-
-
 class _Searcher(Searcher):
     """Asks the driver. Nothing of it is saved."""
 
     def __init__(
-        self, driver: Any, remit: Remit, rule: _EarlyStopping | None, members: _Members | None
+        self, driver: Any, remit: Remit, rule: EarlyStopping | None, members: _Members | None
     ) -> None:
         super().__init__()
         self._driver = driver
@@ -298,7 +197,7 @@ class _Watch(tune.Callback):
 class _Members:
     """Stops members of a launch early, each by itself: Tune knows only the launch."""
 
-    def __init__(self, stage: Stage, rule: _EarlyStopping, watch: _Watch) -> None:
+    def __init__(self, stage: Stage, rule: EarlyStopping, watch: _Watch) -> None:
         self._stage = stage
         self._rule = rule
         self._watch = watch

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from orchestrate.scheduler.engine import _Asha, _EarlyStopping, _Median
+from orchestrate.scheduler.early_stopping import Asha, EarlyStopping, Median
 from orchestrate.scheduler.trainable import SCORE, STEP
 
 STEPS = 9
@@ -23,8 +23,8 @@ class Launch:
     trial_id: str
 
 
-def asha() -> _Asha:
-    return _Asha(
+def asha() -> Asha:
+    return Asha(
         time_attr=STEP,
         metric=SCORE,
         mode="min",
@@ -35,11 +35,11 @@ def asha() -> _Asha:
     )
 
 
-def median() -> _Median:
-    return _Median(time_attr=STEP, metric=SCORE, mode="min", grace_period=2, min_samples_required=3)
+def median() -> Median:
+    return Median(time_attr=STEP, metric=SCORE, mode="min", grace_period=2, min_samples_required=3)
 
 
-Make = Callable[[], _EarlyStopping]
+Make = Callable[[], EarlyStopping]
 both = pytest.mark.parametrize("make", [asha, median])
 
 
@@ -49,7 +49,7 @@ def scores(trials: int) -> list[list[float]]:
 
 
 def run(
-    scheduler: _EarlyStopping,
+    scheduler: EarlyStopping,
     table: list[list[float]],
     heard: list[tuple[int, int, float]],
     die_after: int | None,
@@ -106,8 +106,8 @@ def test_a_trial_that_is_launched_again_is_counted_once(make: Make) -> None:
         launch: Any = Launch(f"attempt-{attempt}")
         scheduler.launched(launch.trial_id, 7)
         scheduler.on_trial_result(None, launch, {STEP: 1, SCORE: 1.0})
-    if isinstance(scheduler, _Asha):
+    if isinstance(scheduler, Asha):
         assert len(scheduler._brackets[0]._rungs[-1][1]) == 1
     else:
-        assert isinstance(scheduler, _Median)
+        assert isinstance(scheduler, Median)
         assert [len(heard) for heard in scheduler._results.values()] == [1]
