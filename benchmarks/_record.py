@@ -255,7 +255,7 @@ def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{cores} cores of {model or platform.machine()}"
+    return f"{cores} core{'s' if cores > 1 else ''} of {model or platform.machine()}"
 
 
 def _positive(text: str) -> int:
