@@ -1,4 +1,5 @@
-"""How good a set of candidates is for several objectives: R2, IGD+, top-k reward and diversity, coverage.
+"""How good a set of candidates is for several objectives: distances to the ideal and to a front, coverage,
+top-k reward and diversity.
 
 The hypervolume is in `pareto`. Functions take *qualities*, an (n, m) table of objectives scaled to
 [0, 1] with 1 the ideal (`Scale`), so that no objective counts for more because of its unit. Compare
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import moocore
 import numpy as np
@@ -73,6 +75,76 @@ def igd_plus(qualities: Floats, reference: Floats) -> float:
     if not len(qualities):
         return math.inf
     return float(moocore.igd_plus(qualities, ref=reference, maximise=True))
+
+
+def igd(qualities: Floats, reference: Floats) -> float:
+    """IGD: mean Euclidean distance from a reference front's points to the nearest point; 0 when all are
+    there. Unlike `igd_plus` it blames a point for being better than the front. Infinite without points.
+
+    Coello Coello & Reyes Sierra, "A Study of the Parallelization of a Coevolutionary Multi-objective
+    Evolutionary Algorithm", MICAI 2004.
+
+    Args:
+        qualities: (n, m).
+        reference: (k, m), the true front, or the best one known.
+    """
+    if not len(qualities):
+        return math.inf
+    return float(moocore.igd(qualities, ref=reference, maximise=True))
+
+
+def pc_entropy(qualities: Floats, reference: Floats) -> float:
+    """Pareto-clusters entropy: how evenly points spread over the parts of a front, in nats.
+
+    Each point counts for the reference point that is nearest to it (Euclidean); this is the entropy of
+    these counts, from 0 (all near the same one, or no points) to log k. It says nothing of how near they
+    are: read it beside a distance. Roy et al., "Goal-conditioned GFlowNets for Controllable
+    Multi-Objective Molecular Design", arXiv 2306.04620.
+
+    Args:
+        qualities: (n, m).
+        reference: (k, m), the true front, or the best one known.
+    """
+    from scipy.spatial import KDTree
+    from scipy.special import entr
+
+    if not len(qualities):
+        return 0.0
+    tree: Any = KDTree(reference)
+    counts = np.bincount(tree.query(qualities)[1])
+    return float(entr(counts / len(qualities)).sum())
+
+
+def hypervolume_sharpe_ratio(qualities: Floats) -> float:
+    """HSR: the largest ratio of mean to deviation that a mixture of the points can have.
+
+    A point pays 1 where a goal drawn evenly from the unit cube is below it in every objective, else 0. So
+    points earn by the volume that they dominate, and more together by dominating different parts of it.
+    0 without points, infinite where one of them is ideal. Takes time with the cube of n: give it a front.
+
+    Guerreiro & Fonseca, "Hypervolume Sharpe-Ratio Indicator: Formalization and First Theoretical Results",
+    PPSN 2016, with the cube's corners as reference points and a riskless return of 0.
+
+    Args:
+        qualities: (n, m).
+    """
+    from scipy import optimize as _optimize
+
+    optimize: Any = _optimize  # its types leave much unknown
+    inside = np.clip(qualities, 0.0, 1.0)
+    returns = inside.prod(axis=1)
+    inside, returns = inside[returns > 0], returns[returns > 0]
+    if not len(returns):
+        return 0.0
+    if returns.max() == 1:
+        return math.inf
+    both = np.minimum(inside[:, None, :], inside[None, :, :]).prod(axis=2)
+    values, vectors = np.linalg.eigh(both - np.outer(returns, returns))
+    kept = values > 1e-12 * values[-1]
+    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    # min |root x - b|^2 with root' b = returns is min x' Q x - 2 returns' x: x is the best mixture.
+    shares = optimize.nnls(root, np.linalg.lstsq(root.T, returns, rcond=None)[0])[0]
+    return float(returns @ shares / np.linalg.norm(root @ shares))
 
 
 def coverage(qualities: Floats, reference: Floats, weights: Floats, tolerance: float = 0.01) -> float:

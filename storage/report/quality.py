@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from ...core.indicators import (
     Scale,
     coverage,
+    igd,
     igd_plus,
+    pc_entropy,
     preferences,
     r2,
     top_k_diversity,
@@ -39,7 +41,8 @@ def quality(
     """Indicators by count of scored trials; counts without a feasible trial have none, and the best ten
     are looked at once there are ten.
 
-    `igd_plus` and `preference_coverage` compare with the stage's final front, so they end at 0 and 1.
+    `igd`, `igd_plus` and `preference_coverage` compare with the stage's final front, so they end at 0, 0
+    and 1; `pc_entropy` counts for which of its points a trial is nearest.
 
     Args:
         ordered: the scored trials, in the order in which they ended.
@@ -65,7 +68,9 @@ def quality(
         so_far = qualities[:inside]
         found[wanted] = {
             "r2": r2(so_far, weights),
+            "igd": igd(so_far, front),
             "igd_plus": igd_plus(so_far, front),
+            "pc_entropy": pc_entropy(so_far, front),
             "preference_coverage": coverage(so_far, front, weights),
         }
         if inside >= TOP:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import moocore
 import numpy as np
@@ -16,7 +17,10 @@ from orchestrate.core.indicators import (
     Scale,
     candidate_distances,
     coverage,
+    hypervolume_sharpe_ratio,
+    igd,
     igd_plus,
+    pc_entropy,
     preferences,
     r2,
     top_k_diversity,
@@ -34,6 +38,7 @@ TABLES = st.integers(2, 4).flatmap(
 def test_hand_values() -> None:
     # 0, 0, 0, and sqrt 0.02 to (0.6, 0.6), over four.
     assert igd_plus(FRONT, REFERENCE) == pytest.approx(math.sqrt(0.02) / 4)
+    assert igd(FRONT, REFERENCE) == pytest.approx(math.sqrt(0.02) / 4)
     # Preferences (0, 1) … (1, 0): 0.25, 0.25 * 0.75, 0.25, 0.1875, 0.25.
     assert r2(FRONT, simplex(2, 4)) == pytest.approx((3 * 0.25 + 2 * 0.1875) / 5)
     # The same sum by the weights' Frobenius norm, as some code divides.
@@ -44,6 +49,9 @@ def test_nothing_is_infinitely_far() -> None:
     nothing = np.zeros((0, 2))
     assert r2(nothing, simplex(2, 4)) == math.inf
     assert igd_plus(nothing, REFERENCE) == math.inf
+    assert igd(nothing, REFERENCE) == math.inf
+    assert pc_entropy(nothing, REFERENCE) == 0.0
+    assert hypervolume_sharpe_ratio(nothing) == 0.0
     assert coverage(nothing, REFERENCE, simplex(2, 4)) == 0.0
 
 
@@ -67,6 +75,59 @@ def test_igd_plus_is_its_definition(table: np.ndarray) -> None:
     reference = np.vstack([table[:3], np.full(table.shape[1], 0.8)])
     total = sum(min(math.dist(np.maximum(z - a, 0), 0 * a) for a in table) for z in reference)
     assert igd_plus(table, reference) == pytest.approx(total / len(reference), abs=1e-12)
+
+
+@given(TABLES)
+def test_igd_is_its_definition(table: np.ndarray) -> None:
+    reference = np.vstack([table[:3], np.full(table.shape[1], 0.8)])
+    total = sum(min(math.dist(z, a) for a in table) for z in reference)
+    assert igd(table, reference) == pytest.approx(total / len(reference), abs=1e-12)
+
+
+def test_igd_counts_what_is_better_than_the_front_as_far_from_it() -> None:
+    better = np.array([[0.9, 0.9]])
+    assert igd_plus(better, np.array([[0.6, 0.5]])) == 0.0
+    assert igd(better, np.array([[0.6, 0.5]])) == pytest.approx(0.5)
+
+
+def test_entropy_over_the_parts_of_a_front() -> None:
+    # Two points near the first end, one near the middle, none near the other end.
+    points = np.array([[0.3, 0.7], [0.2, 0.6], [0.5, 0.45]])
+    assert pc_entropy(points, FRONT) == pytest.approx(math.log(3) - 2 / 3 * math.log(2))
+    assert pc_entropy(np.tile(FRONT, (4, 1)), FRONT) == pytest.approx(math.log(3))
+    assert pc_entropy(FRONT[:1], FRONT) == 0.0
+
+
+def test_the_sharpe_ratio_of_one_point_and_of_two_by_hand() -> None:
+    # One point of volume p: mean p, variance p (1 - p).
+    assert hypervolume_sharpe_ratio(FRONT[1:2]) == pytest.approx(math.sqrt(0.25 / 0.75))
+    # The ends: p = 3/16 each, 1/16 in common. In equal parts: mean 3/16, variance (p + 1/16) / 2 - p^2.
+    ends = FRONT[[0, 2]]
+    equal = (3 / 16) / math.sqrt((3 / 16 + 1 / 16) / 2 - (3 / 16) ** 2)
+    assert hypervolume_sharpe_ratio(ends) == pytest.approx(equal)
+    assert hypervolume_sharpe_ratio(np.array([[1.0, 1.0], [0.5, 0.5]])) == math.inf
+    assert hypervolume_sharpe_ratio(np.array([[0.0, 1.0], [1.0, 0.0]])) == 0.0
+
+
+@given(
+    arrays(float, st.tuples(st.integers(1, 8), st.integers(2, 4)), elements=st.floats(0.05, 0.95)),
+    st.randoms(use_true_random=False),
+)
+def test_no_mixture_has_a_larger_ratio(table: np.ndarray, random: Any) -> None:
+    found = hypervolume_sharpe_ratio(table)
+    gains = table.prod(axis=1)
+    both = np.array([[math.prod(map(min, one, other)) for other in table] for one in table])
+    for _ in range(20):
+        shares = np.array([random.random() for _ in table])
+        deviation = math.sqrt(max(shares @ (both - np.outer(gains, gains)) @ shares, 1e-300))
+        assert gains @ shares / deviation <= found * (1 + 1e-6)
+
+
+@given(TABLES)
+def test_what_is_dominated_or_repeated_earns_nothing(table: np.ndarray) -> None:
+    table = np.clip(table, 0.05, 0.95)
+    more = np.vstack([table, table[::-1], table * 0.9])
+    assert hypervolume_sharpe_ratio(more) == pytest.approx(hypervolume_sharpe_ratio(table), rel=1e-5)
 
 
 @given(TABLES, st.randoms(use_true_random=False))

@@ -88,7 +88,15 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
 
     curves = {
         name: MlflowClient(store).get_metric_history(search.info.run_id, name)
-        for name in ("hypervolume", "r2", "igd_plus", "preference_coverage", "top_10_reward")
+        for name in (
+            "hypervolume",
+            "r2",
+            "igd",
+            "igd_plus",
+            "pc_entropy",
+            "preference_coverage",
+            "top_10_reward",
+        )
     }
     scored = sum(
         row.state in ("finished", "recalled") for row in written.catalog.trials(stage_id=row.stage_id)

@@ -41,10 +41,17 @@ def test_a_search_only_gets_better() -> None:
     table = found(rows(300))
     assert len(table) <= COUNTS
     assert max(table) == 300
-    for name, sign in (("r2", -1), ("igd_plus", -1), ("preference_coverage", 1), ("top_10_reward", 1)):
+    for name, sign in (
+        ("r2", -1),
+        ("igd", -1),
+        ("igd_plus", -1),
+        ("preference_coverage", 1),
+        ("top_10_reward", 1),
+    ):
         curve = [table[count][name] for count in sorted(table) if name in table[count]]
         assert all(sign * (later - earlier) >= -1e-12 for earlier, later in pairwise(curve)), name
-    assert table[300]["igd_plus"] == 0.0
+    assert table[300]["igd"] == table[300]["igd_plus"] == 0.0
+    assert 0 < table[300]["pc_entropy"] < np.log(300)
     assert table[300]["preference_coverage"] == 1.0
     assert 0 < table[300]["top_10_diversity"] < 1
     assert all(("top_10_reward" in table[count]) == (count >= 13) for count in table)  # 10 feasible
