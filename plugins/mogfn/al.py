@@ -121,7 +121,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         model, net = learnt
         options = self.options
         weights = preferences(
-            self.problem, options.preference, options.spread, -(-options.pool // 8), rng
+            self.problem, options.preference, options.spread, -(-options.pool // 8), rng, options.cover
         ).repeat(8, axis=0)
         drawn = net.sample(Conditions(weights, np.full(len(weights), net.options.beta.high)), rng)
         around = [] if options.preference else self._neighbours(model, options.pool // 4, rng)

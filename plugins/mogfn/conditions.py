@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,11 @@ from pydantic import Field, model_validator
 from ...core import PluginOptions
 from ...core.scalarisation import simplex
 from .environment import Floats
+
+Cover: TypeAlias = Literal["lattice", "k-means"]
+"""How preferences are spread evenly over the simplex."""
+DRAWN = 50
+"""Random preferences by which k-means finds each centre."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,21 @@ def even(objectives: int, count: int) -> NDArray[np.float64]:
     while len(found := simplex(objectives, parts)) < count:
         parts += 1
     return found
+
+
+def clustered(objectives: int, count: int) -> NDArray[np.float64]:
+    """`count` preferences that cover the simplex, always the same: (count, d).
+
+    They are the centres of clusters (k-means) of evenly drawn ones.
+    """
+    if objectives == 1:
+        return np.ones((count, 1))
+    from scipy.cluster import vq as _vq
+
+    vq: Any = _vq  # its types leave much unknown
+    rng = np.random.default_rng(0)
+    drawn = rng.dirichlet(np.ones(objectives), DRAWN * count)
+    return vq.kmeans2(drawn, count, iter=20, minit="++", rng=rng)[0]
 
 
 def dirichlet(alpha: Sequence[float], count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -83,7 +83,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             return []
         rng = generator(self.problem.seed, snapshot.number, 1)
         options = self.options
-        weights = preferences(self.problem, options.preference, options.spread, count, rng)
+        weights = preferences(self.problem, options.preference, options.spread, count, rng, options.cover)
         return distinct(net, weights, snapshot.proposed, rng)
 
     def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:

@@ -16,6 +16,7 @@ from pydantic import Field
 from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProblem, SpecError
 from ...core.draw import draw_new
 from ...core.seeds import generator
+from .conditions import Cover
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class RoundOptions(PluginOptions):
         "spread over all preferences.",
     )
     spread: float = Field(default=0.2, ge=0, le=1, description="How far proposals stray from `preference`.")
+    cover: Cover = Field(
+        default="lattice",
+        description="How preferences of proposals are spread: `lattice` has the corners; `k-means`, centres "
+        "of clusters of random ones, is for four objectives and more, where a lattice lies on the rim.",
+    )
     bounds: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
         description="Range of an objective's values, by name; by default what was seen.",

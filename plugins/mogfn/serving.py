@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import Candidate, SearchProblem
-from .conditions import Conditions, even
+from .conditions import Conditions, Cover, clustered, even
 
 if TYPE_CHECKING:
     from .gflownet import GFlowNet
@@ -26,12 +26,12 @@ def preferences(
     spread: float,
     count: int,
     rng: np.random.Generator,
+    cover: Cover = "lattice",
 ) -> NDArray[np.float64]:
     """Draw `count` evenly spread preferences, drawn together `around` one where it is given: (n, d)."""
-    lattice = even(len(problem.optimised), max(SPREAD, count))
-    weights = lattice[
-        np.concatenate([rng.permutation(len(lattice)) for _ in range(1 + count // len(lattice))])
-    ]
+    spread_out = even if cover == "lattice" else clustered
+    known = spread_out(len(problem.optimised), max(SPREAD, count))
+    weights = known[np.concatenate([rng.permutation(len(known)) for _ in range(1 + count // len(known))])]
     weights = weights[:count]
     if around is None:
         return weights

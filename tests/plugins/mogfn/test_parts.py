@@ -8,7 +8,14 @@ import pytest
 
 from orchestrate.core import Goal
 from orchestrate.plugins.mogfn import rewards
-from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions, Encoder, even, thermometer
+from orchestrate.plugins.mogfn.conditions import (
+    BetaOptions,
+    Conditions,
+    Encoder,
+    clustered,
+    even,
+    thermometer,
+)
 from orchestrate.plugins.mogfn.ensemble import Ensemble
 from orchestrate.plugins.mogfn.improvement import Improvement, choose, directions, hypervolume
 from orchestrate.plugins.mogfn.model import unwarped, warped
@@ -37,6 +44,27 @@ def test_even_preferences() -> None:
         assert len(found) >= 40
         assert found.sum(axis=1) == pytest.approx(1)
         assert objectives == 1 or len(np.unique(found, axis=0)) == len(found)
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 5])
+def test_clustered_preferences_cover_the_simplex(objectives: int) -> None:
+    found = clustered(objectives, 40)
+    assert found.shape == (40, objectives)
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert found.mean(axis=0) == pytest.approx(1 / objectives, abs=0.05)
+    assert np.array_equal(found, clustered(objectives, 40))
+    drawn = np.random.default_rng(1).dirichlet(np.ones(objectives), 2000)
+    random = np.random.default_rng(2).dirichlet(np.ones(objectives), 40)
+
+    def away(centres: np.ndarray) -> float:
+        return float(np.linalg.norm(drawn[:, None] - centres, axis=2).min(axis=1).mean())
+
+    assert objectives == 1 or away(found) < 0.9 * away(random)
+
+
+def test_clusters_lie_inside_where_a_lattice_lies_on_the_rim() -> None:
+    assert (even(5, 64) == 0).any(axis=1).all()
+    assert (clustered(5, 64) > 0).all()
 
 
 @pytest.mark.parametrize("distribution", ["constant", "uniform", "log-uniform", "gamma", "beta"])

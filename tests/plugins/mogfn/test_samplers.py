@@ -261,7 +261,7 @@ def test_options_that_fit_no_objective_are_refused(name: str, options: dict[str,
         {"acquisition": "nehvi"},
         {"gflownet": {**SMALL, "scalarisation": "goal"}},
         {"preference": {"branin": 1.0}, "explore": 1, "apart": 2},
-        {"log": ["currin"], "bounds": {"branin": [0.0, 1.0]}},
+        {"log": ["currin"], "bounds": {"branin": [0.0, 1.0]}, "cover": "k-means"},
     ],
     ids=str,
 )
