@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,15 @@ def jensen_shannon(p: Vector, q: Vector) -> float:
         return float((one[on] * np.log(one[on] / middle[on])).sum())
 
     return (divergence(p) + divergence(q)) / 2
+
+
+def rank_correlation(p: Vector, q: Vector) -> float:
+    """Spearman's rank correlation; 0 where either is constant."""
+    from scipy import stats as _stats
+
+    stats: Any = _stats  # its types leave much unknown
+    constant = np.ptp(p) == 0 or np.ptp(q) == 0
+    return 0.0 if constant else float(stats.spearmanr(p, q).statistic)
 
 
 def served_utility(chances: Vector, weights: Vector, rewards: Vector) -> float:

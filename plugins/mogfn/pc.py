@@ -18,7 +18,7 @@ from . import rewards
 from .anyorder import AnyOrder
 from .conditions import Conditions
 from .environment import Environment, Graph, HasEnvironment
-from .exact import target
+from .exact import rank_correlation, target
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
 from .serving import best_first, distinct, preferences, repeated
 from .slots import Division
@@ -32,7 +32,7 @@ INFEASIBLE = 0.3
 """Rewards of a candidate that breaks a bound are cut to this part. At β = 24 that is 3e-13 of its
 probability, and no cliff that training would see nothing else of."""
 PROBES = 512
-"""Random candidates that show the range of exact objectives."""
+"""Random candidates that show the range of exact objectives, and how right a policy is."""
 ENUMERATED = 2000
 """Candidates of a space at most for its true log Z to be computed."""
 
@@ -141,7 +141,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         if scored:
             net.memory.add(known, reward(known))
         loss = net.train()
-        self.record(loss=loss, **self._log_z(net))
+        self.record(loss=loss, **self._checks(net))
         return net
 
     def _environment(self, known: Sequence[Candidate]) -> Environment:
@@ -152,19 +152,32 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             return AnyOrder(space, Division(self.options.bins))
         return Walks(space, Division(self.options.bins), known)
 
-    def _log_z(self, net: GFlowNet) -> dict[str, float]:
-        """The learned log Z of each single objective and of their even mixture; where known, the true one."""
+    def _checks(self, net: GFlowNet) -> dict[str, float]:
+        """What tells whether the policy is right, for each single objective and for their even mixture.
+
+        `log_z/NAME`: the learned log Z, and the true one where all candidates can be listed.
+        `rank_correlation/NAME`: of log P(x | w) with log R_w over random candidates, where a candidate has
+        one walk; 1 is ideal.
+        """
         count = self.objectives
         weights = np.vstack([np.eye(count), np.full((1, count), 1 / count)])
         names = [*(goal.name for goal in self.problem.optimised), "even"]
         beta = net.options.beta.high
         learnt = net.log_z(Conditions(weights, np.full(len(weights), beta)))
-        found = dict(zip(names, learnt.tolist(), strict=True))
-        if self.exact and (everything := self._everything()):
-            qualities = net.rewards(everything)
-            for name, one in zip(names, weights, strict=True):
-                found[f"{name}_true"] = target(beta * net.log_scalarise(one, qualities))[1]
-        return {f"log_z/{name}": value for name, value in found.items()}
+        found = {f"log_z/{name}": one for name, one in zip(names, learnt.tolist(), strict=True)}
+        if not self.exact:
+            return found
+        everything, probes = self._everything(), self._probes()
+        for name, one in zip(names, weights, strict=True):
+            if everything:
+                log_rewards = net.log_scalarise(one, net.rewards(everything))
+                found[f"log_z/{name}_true"] = target(beta * log_rewards)[1]
+            if not isinstance(net.environment, Graph):
+                likely = net.log_probability(probes, repeated(one, len(probes), beta))
+                found[f"rank_correlation/{name}"] = rank_correlation(
+                    likely, net.log_scalarise(one, net.rewards(probes))
+                )
+        return found
 
     def _everything(self) -> list[Candidate]:
         """All candidates of a small space; none of a larger one, or where they have no end."""
@@ -176,6 +189,11 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
 
     # Rewards --------------------------------------------------------------------------------------
 
+    def _probes(self) -> list[Candidate]:
+        """Random candidates, the same ones each time."""
+        rng = generator(self.problem.seed, 0, 3)
+        return [draw_candidate(self.problem.space, rng) for _ in range(PROBES)]
+
     def _exact_values(self, candidate: Candidate) -> dict[str, float]:
         """The exact goals' values; computed once a candidate."""
         if candidate.digest not in self._values:
@@ -186,9 +204,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
 
     def _rewards_of_anything(self) -> Rewards:
         """Rewards computed from the exact goals."""
-        rng = generator(self.problem.seed, 0, 3)
-        probes = [draw_candidate(self.problem.space, rng) for _ in range(PROBES)]
-        scales = self._scales([self._exact_values(one) for one in probes])
+        scales = self._scales([self._exact_values(one) for one in self._probes()])
 
         def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
             points = [self._exact_values(one) for one in candidates]
