@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from .space import SearchSpace
 
 Outcome: TypeAlias = Literal["finished", "recalled", "infeasible", "pruned", "failed", "lost", "cancelled"]
 """How a trial ended; also the terminal states of a trial in the catalog."""
+
+Curve: TypeAlias = Sequence[tuple[int, float]]
+"""Values by training step."""
 
 Restore: TypeAlias = Literal["history", "re-ask"]
 
@@ -166,11 +170,12 @@ class Sampler(Plugin[OptionsT]):
         answer it may not change: only the time that the answer takes.
         """
 
-    def diagnostics(self) -> Mapping[str, float]:
+    def diagnostics(self) -> Mapping[str, float | Curve]:
         """Metrics of the sampler itself since the last call: a training loss, a model's error.
 
         Called after each ask; what comes back goes to the record of the stage, stepped by the number of
-        asks, and a non-finite value is left out. The default has none.
+        asks. A sampler that trains once gives curves instead, with steps of their own. Values that aren't
+        finite are left out. The default has none.
         """
         return {}
 
@@ -178,3 +183,15 @@ class Sampler(Plugin[OptionsT]):
     def serves_preferences(cls) -> bool:
         """Whether `propose_for` is written."""
         return cls.propose_for is not Sampler.propose_for
+
+
+def finite(diagnostics: Mapping[str, float | Curve]) -> dict[str, float | Curve]:
+    """Leave out what isn't finite."""
+    kept: dict[str, float | Curve] = {}
+    for name, value in diagnostics.items():
+        if not isinstance(value, int | float):
+            if points := [(step, one) for step, one in value if math.isfinite(one)]:
+                kept[name] = points
+        elif math.isfinite(value):
+            kept[name] = value
+    return kept

@@ -7,7 +7,6 @@ what became of them. Every change is in the catalog before the sampler or a list
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from ..core.errors import SpaceExhausted
 from ..core.hookspecs import TrialEvent
 from ..core.job import Job, Stage
 from ..core.objective import StaticObjective
-from ..core.sampler import Outcome, Sampler
+from ..core.sampler import Outcome, Sampler, finite
 from ..storage.artifacts import NewArtifact
 from ..storage.asks import reason_of
 from ..storage.ledger import (
@@ -348,8 +347,7 @@ class StageRun:
             self._asked += 1
             self._counted += 1
             self._examining.append((ticket, self._executor.submit(self.examiner, candidate)))
-        metrics = {name: value for name, value in self.sampler.diagnostics().items() if math.isfinite(value)}
-        if metrics:
+        if metrics := finite(self.sampler.diagnostics()):
             self.ledger.diagnose(self.stage_id, self._asked, metrics)
 
     def _propose(self, examined: Iterable[tuple[Ticket, Examination]]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from ..core.errors import CatalogError, StaleLeaseError, near_misses
+from ..core.sampler import Curve
 from . import asks, transitions
 from .artifacts import NewArtifact
 from .drafts import JobDraft, Proposal, Report, Result
@@ -189,7 +190,7 @@ class Ledger:
             open_memory(connection, recall, self.job_id, fields)
 
     @_patient
-    def diagnose(self, stage_id: int, step: int, metrics: Mapping[str, float]) -> None:
+    def diagnose(self, stage_id: int, step: int, metrics: Mapping[str, float | Curve]) -> None:
         """Keep metrics of the stage's sampler itself after `step` asks. The first write of a step counts.
 
         They reach MLflow with the stage's end. Of very many, every other one is dropped.

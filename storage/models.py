@@ -132,7 +132,7 @@ class StageRow(Base):
     context: Mapped[str] = mapped_column(String(32), default="")
     """Digest of everything that two prints must share to be comparable: recall's namespace."""
     summary: Mapped[Json]
-    """`diagnostics`: metrics of the sampler itself, by number of asks."""
+    """`diagnostics`: metrics of the sampler itself, by number of asks; a list is a curve by training step."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 

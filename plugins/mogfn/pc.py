@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import Field
 from ...core import Candidate, SearchProblem, SpaceError, SpecError, Suggestion, enumerate_candidates
 from ...core.draw import draw_candidate
 from ...core.pareto import violation
+from ...core.sampler import Curve
 from ...core.seeds import generator
 from . import rewards
 from .anyorder import AnyOrder
@@ -33,6 +35,8 @@ INFEASIBLE = 0.3
 probability, and no cliff that training would see nothing else of."""
 PROBES = 512
 """Random candidates that show the range of exact objectives, and how right a policy is."""
+POINTS = 50
+"""Points of a training's curves, or few more."""
 ENUMERATED = 2000
 """Candidates of a space at most for its true log Z to be computed."""
 
@@ -50,6 +54,25 @@ class PcOptions(RoundOptions):
         description="The order in which a walk makes the choices: the space's own, where a candidate has one "
         "walk; or any, each choice once those that it depends on are made.",
     )
+
+
+class Course:
+    """How a training goes: its mean loss, and what `measure` says of the policy, by training step."""
+
+    def __init__(self, net: GFlowNet, measure: Callable[[GFlowNet], Mapping[str, float]]) -> None:
+        self._net, self._measure = net, measure
+        self._losses: list[float] = []
+        self._stride = max(1, net.options.steps // POINTS)
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+
+    def watch(self, step: int, loss: float) -> None:
+        """Take note of a step that is done."""
+        self._losses.append(loss)
+        if step % self._stride == 0 or step == self._net.options.steps:
+            found = {"loss": fmean(self._losses), **self._measure(self._net)}
+            for name, value in found.items():
+                self.curves.setdefault(name, []).append((step, value))
+            self._losses.clear()
 
 
 class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
@@ -140,8 +163,12 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             return net
         if scored:
             net.memory.add(known, reward(known))
-        loss = net.train()
-        self.record(loss=loss, **self._checks(net))
+        if self.exact:
+            course = Course(net, self._log_z)
+            net.train(watch=course.watch)
+            self.record(**course.curves, **self._checks(net))
+        else:
+            self.record(loss=net.train(), **self._log_z(net))
         return net
 
     def _environment(self, known: Sequence[Candidate]) -> Environment:
@@ -152,26 +179,32 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             return AnyOrder(space, Division(self.options.bins))
         return Walks(space, Division(self.options.bins), known)
 
-    def _checks(self, net: GFlowNet) -> dict[str, float]:
-        """What tells whether the policy is right, for each single objective and for their even mixture.
-
-        `log_z/NAME`: the learned log Z, and the true one where all candidates can be listed.
-        `rank_correlation/NAME`: of log P(x | w) with log R_w over random candidates, where a candidate has
-        one walk; 1 is ideal.
-        """
+    def _shown(self) -> dict[str, NDArray[np.float64]]:
+        """Preferences for which a policy is looked at: each single objective, and their even mixture."""
         count = self.objectives
-        weights = np.vstack([np.eye(count), np.full((1, count), 1 / count)])
         names = [*(goal.name for goal in self.problem.optimised), "even"]
+        return dict(zip(names, np.vstack([np.eye(count), np.full((1, count), 1 / count)]), strict=True))
+
+    def _log_z(self, net: GFlowNet) -> dict[str, float]:
+        """The learned log Z."""
+        weights = np.array([*self._shown().values()])
+        learnt = net.log_z(Conditions(weights, np.full(len(weights), net.options.beta.high)))
+        return {f"log_z/{name}": one for name, one in zip(self._shown(), learnt.tolist(), strict=True)}
+
+    def _checks(self, net: GFlowNet) -> dict[str, float | Curve]:
+        """What tells whether a policy of exact objectives is right.
+
+        `log_z/NAME_true`, where all candidates can be listed. `rank_correlation/NAME` of log P(x | w) with
+        log R_w over random candidates, where a candidate has one walk; 1 is ideal.
+        """
         beta = net.options.beta.high
-        learnt = net.log_z(Conditions(weights, np.full(len(weights), beta)))
-        found = {f"log_z/{name}": one for name, one in zip(names, learnt.tolist(), strict=True)}
-        if not self.exact:
-            return found
+        found: dict[str, float | Curve] = {}
         everything, probes = self._everything(), self._probes()
-        for name, one in zip(names, weights, strict=True):
+        for name, one in self._shown().items():
             if everything:
                 log_rewards = net.log_scalarise(one, net.rewards(everything))
-                found[f"log_z/{name}_true"] = target(beta * log_rewards)[1]
+                truth = target(beta * log_rewards)[1]
+                found[f"log_z/{name}_true"] = [(step, truth) for step in (1, net.options.steps)]
             if not isinstance(net.environment, Graph):
                 likely = net.log_probability(probes, repeated(one, len(probes), beta))
                 found[f"rank_correlation/{name}"] = rank_correlation(

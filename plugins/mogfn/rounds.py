@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProblem, SpecError
 from ...core.draw import draw_new
+from ...core.sampler import Curve
 from ...core.seeds import generator
 from .conditions import Cover
 from .options import TrainingOptions
@@ -119,7 +120,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         self._used = 0
         self._queue: list[Candidate] | None = None
         self._learnt: tuple[tuple[int, int], LearntT | None] | None = None
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, float | Curve] = {}
 
     @property
     def objectives(self) -> int:
@@ -176,7 +177,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         self._pending.pop(number, None)
         self._told.append(Told(candidate, observation))
 
-    def diagnostics(self) -> Mapping[str, float]:
+    def diagnostics(self) -> Mapping[str, float | Curve]:
         metrics, self._metrics = self._metrics, {}
         return metrics
 
@@ -212,7 +213,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         pending = tuple(self._pending.values())
         return Snapshot(number, tuple(self._told), pending, frozenset(self._proposed))
 
-    def record(self, **metrics: float) -> None:
+    def record(self, **metrics: float | Curve) -> None:
         """Note metrics for `diagnostics`."""
         self._metrics.update(metrics)
 

@@ -21,7 +21,7 @@ from ..models import (
     TrialRow,
 )
 from ..recall import Served, Statistics
-from ..report.facts import JobFacts, Progress, StageFacts
+from ..report.facts import JobFacts, Progress, StageFacts, diagnosed
 from ..report.markdown import result, stages, summary
 from .client import LONGEST_TAG, NOTE, DatasetRef, Point, Status
 from .links import artifact_url, model_url, run_url
@@ -152,11 +152,12 @@ def progress_points(steps: Sequence[Progress]) -> list[Point]:
 
 
 def diagnostic_points(stage: StageRow) -> list[Point]:
-    """`sampler/NAME`: the sampler's own metrics over the number of asks."""
+    """`sampler/NAME`: the sampler's own metrics over the number of asks, or over its training's steps."""
     return [
-        Point(f"sampler/{name}", value, entry["step"], ms(datetime.fromisoformat(entry["at"])))
+        Point(f"sampler/{name}", value, step, ms(datetime.fromisoformat(entry["at"])))
         for entry in stage.summary.get("diagnostics", [])
-        for name, value in entry["metrics"].items()
+        for name, curve in diagnosed(entry)
+        for step, value in curve
     ]
 
 

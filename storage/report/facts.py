@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -104,12 +105,18 @@ class StageFacts:
 
     @cached_property
     def diagnostics(self) -> dict[str, list[tuple[int, float]]]:
-        """The sampler's own metrics by name: (number of asks, value) in their order."""
+        """The sampler's own metrics by name: (number of asks or training step, value) in their order."""
         found: dict[str, list[tuple[int, float]]] = {}
         for entry in self.row.summary.get("diagnostics", ()):
-            for name, value in entry["metrics"].items():
-                found.setdefault(name, []).append((entry["step"], value))
+            for name, curve in diagnosed(entry):
+                found.setdefault(name, []).extend(curve)
         return found
+
+    @cached_property
+    def trained(self) -> set[str]:
+        """Those of the sampler's own metrics that are curves by training step."""
+        entries = self.row.summary.get("diagnostics", ())
+        return {name for entry in entries for name, value in entry["metrics"].items() if _is_curve(value)}
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,16 @@ def read(catalog: Catalog, job_id: str, state: str | None = None, reason: str = 
         if source is not None and source not in artifacts:
             artifacts[source] = catalog.artifacts_of(source)
     return facts
+
+
+def diagnosed(entry: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    """An entry of a stage's `diagnostics` as curves by name: one point, or those of a training."""
+    for name, value in entry["metrics"].items():
+        yield name, [(step, one) for step, one in value] if _is_curve(value) else [(entry["step"], value)]
+
+
+def _is_curve(value: object) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _advances(

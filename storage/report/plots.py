@@ -149,9 +149,10 @@ def draw_history(facts: JobFacts, path: Path) -> bool:
 
 
 def draw_sampler(facts: JobFacts, path: Path) -> bool:
-    """Draw the sampler's own metrics (a training loss, log Z, a model's error) over the number of asks, one
-    panel for the metrics that share what stands before the first slash. A metric "NAME_true" is a dashed
-    line: what NAME should be. Returns whether there were any.
+    """Draw the sampler's own metrics (a training loss, log Z, a model's error) over the number of asks, or
+    over its training's steps, one panel for the metrics that share what stands before the first slash; bars
+    where each is known but once. A metric "NAME_true" is a dashed line: what NAME should be. Returns whether
+    there were any.
     """
     stage = facts.search
     if stage is None or not stage.diagnostics:
@@ -161,8 +162,21 @@ def draw_sampler(facts: JobFacts, path: Path) -> bool:
         curves.setdefault(name.partition("/")[0], {})[name] = points
 
     def draw(figure: Figure) -> None:
-        every = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+        every = figure.subplots(len(curves), 1, squeeze=False)[:, 0]
         for axes, (title, group) in zip(every, curves.items(), strict=True):
+            axes.set_title(title)
+            axes.grid(color=GRID, linewidth=0.8)
+            axes.set_axisbelow(True)
+            if all(len(points) == 1 for points in group.values()):
+                labels = [name.removeprefix(f"{title}/") for name in group]
+                drawn = axes.barh(labels, [points[0][1] for points in group.values()], 0.6, color=TRIAL)
+                axes.bar_label(drawn, fmt="%.3g", padding=3, fontsize=8)
+                axes.invert_yaxis()
+                axes.margins(x=0.1)
+                continue
+            axes.set_xlabel(
+                "training steps" if group.keys() & stage.trained else f"asks of stage {stage.name}"
+            )
             colours: dict[str, str] = {}
             for name, points in sorted(group.items(), key=lambda item: item[0].endswith(TRUE)):
                 asks, values = zip(*points, strict=True)
@@ -174,11 +188,8 @@ def draw_sampler(facts: JobFacts, path: Path) -> bool:
                 colours[name] = line.get_color()
             if len(group) > 1:
                 axes.legend(fontsize=8, ncols=4)
-            axes.set_title(title)
-            axes.grid(color=GRID, linewidth=0.8)
-        every[-1].set_xlabel(f"asks of stage {stage.name}")
 
-    _save(draw, (7.6, 0.8 + 1.8 * len(curves)), path)
+    _save(draw, (7.6, 0.8 + 2.0 * len(curves)), path)
     return True
 
 

@@ -199,6 +199,13 @@ def test_a_samplers_own_metrics_are_kept_once_and_thinned(driver: Driver, catalo
         ("sampler/loss", 2.0, 8),
         ("sampler/loss", 1.0, 16),
     ]
+    driver.ledger.diagnose(driver.stage_id, 17, {"log_z": [(50, 3.0), (100, 4.0)], "true": 4.5})
+    [stage] = catalog.stages(driver.job_id)
+    assert [(point.name, point.value, point.step) for point in diagnostic_points(stage)[2:]] == [
+        ("sampler/log_z", 3.0, 50),
+        ("sampler/log_z", 4.0, 100),
+        ("sampler/true", 4.5, 17),
+    ]
     for step in range(20, 20 + DIAGNOSTICS):
         driver.ledger.diagnose(driver.stage_id, step, {"loss": 0.0})
     [stage] = catalog.stages(driver.job_id)

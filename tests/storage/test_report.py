@@ -87,6 +87,20 @@ def test_the_sampler_s_own_metrics_are_drawn_in_groups(written: Written, tmp_pat
     assert "even_true" not in drawn  # a dashed line in the colour of what it is the truth of
     assert "stroke-dasharray" in drawn
 
+    for name in ("diagnostics", "trained"):
+        facts.search.__dict__.pop(name, None)
+    facts.search.row.summary = {
+        "diagnostics": [
+            {"step": 64, "at": "", "metrics": {"loss": [[100, 2.0], [200, 1.0]], "fit/even": 0.9}}
+        ]
+    }
+    assert facts.search.diagnostics == {"loss": [(100, 2.0), (200, 1.0)], "fit/even": [(64, 0.9)]}
+    assert draw_sampler(facts, path)
+    drawn = path.read_text(encoding="utf-8")
+    assert "training steps" in drawn
+    assert "asks of stage" not in drawn
+    assert ">0.9<" in drawn  # a single value is a bar with its number
+
 
 def test_each_stage_says_what_it_reached(written: Written, tmp_path: Path) -> None:
     facts = read(written.catalog, written.job_id)

@@ -104,6 +104,7 @@ def test_exact_objectives_need_no_trial(name: str) -> None:
         )
         shown = sampler.diagnostics()
         assert {"loss", "log_z/branin", "log_z/currin", "log_z/even"} <= set(shown)
+        assert len(shown["loss"]) == len(shown["log_z/even"]) == 50  # type: ignore[arg-type]
         correlated = [shown[f"rank_correlation/{which}"] for which in ("branin", "currin", "even")]
         assert min(correlated) > 0.3
         assert not sampler.diagnostics()
@@ -329,6 +330,10 @@ def test_choices_may_be_made_in_any_order_and_log_z_is_shown_beside_the_truth() 
     shares = (values - values.min(axis=0)) / np.ptp(values, axis=0)
     truth = np.log((np.maximum(shares.mean(axis=1), 1e-4) ** 2).sum())
     shown = sampler.diagnostics()
-    assert shown["log_z/even_true"] == pytest.approx(truth)
-    assert shown["log_z/even"] == pytest.approx(truth, abs=0.3)
+    assert shown["log_z/even_true"] == [(step, pytest.approx(truth)) for step in (1, training["steps"])]
+    course = shown["log_z/even"]
+    assert not isinstance(course, float)
+    assert course[-1][0] == training["steps"]
+    assert course[-1][1] == pytest.approx(truth, abs=0.3)
+    assert abs(course[0][1] - truth) > 0.3
     assert {"log_z/short_true", "log_z/wide_true"} <= set(shown)
