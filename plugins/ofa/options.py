@@ -62,6 +62,11 @@ class TrainSupernetOptions(TrainingOptions, ScoringOptions):
         description="What channels are sorted by: norms of the weights that read them, or make them; their "
         "scale in normalisation; or what leaving them out would cost, by gradients (1906.10771).",
     )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="The weights that a phase ends with: its last, or those of the epoch after which the "
+        "corner networks' mean accuracy was best; then they are scored after every epoch.",
+    )
     interference_tolerance: float = Field(
         default=0.02, ge=0, le=1, description="How much accuracy a phase may cost the largest network."
     )

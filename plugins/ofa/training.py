@@ -45,6 +45,14 @@ class PhaseReport:
     """`kept`, `stopped` (the training ends here) or `rolled back` (and with its beginning's weights)."""
     by_resolution: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     """The corners' accuracies at the smallest, a middle and the largest resolution."""
+    kept: int = 0
+    """The epoch, from 1 on, whose weights these are."""
+
+    @property
+    def mean(self) -> float:
+        """Over all corners and resolutions."""
+        found = [value for scores in self.by_resolution.values() for value in scores.values()]
+        return sum(found) / len(found)
 
 
 @dataclass
@@ -57,6 +65,8 @@ class Progress:
     """Epochs reported so far, over all phases."""
     over: bool = False
     reports: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    best: dict[str, Any] | None = None
+    """The report of the phase's best epoch so far, with `keep: best`."""
 
 
 class SupernetTraining:
@@ -89,6 +99,7 @@ class SupernetTraining:
         self.progress = Progress()
         self._snapshots: dict[str, Weights] = {}
         self._began: Weights = {}
+        self._best: Weights = {}
 
     @property
     def reports(self) -> list[PhaseReport]:
@@ -128,14 +139,24 @@ class SupernetTraining:
             metrics = {**trainer.epoch(epoch), "phase": float(phase.index)}
             progress.step += 1
             ended = epoch + 1 == phase.options.epochs
-            report = self._judge(phase) if ended else None
+            report = self._judge(phase, epoch) if ended or self._options.keep == "best" else None
             if report is not None:
                 metrics.update(self._metrics(report))
             self._trial.report(metrics, progress.step)
             progress.epoch = epoch + 1
-            if report is not None:
+            if report is not None and self._options.keep == "best":
+                report = self._contend(report)
+            if report is not None and ended:
                 self._leave(phase, report)
             self._checkpoint(trainer)
+
+    def _contend(self, report: PhaseReport) -> PhaseReport:
+        """Keep the weights if none before them in the phase were as good; give the best's report."""
+        best = self.progress.best
+        if best is None or report.mean > PhaseReport(**best).mean:
+            self.progress.best, self._best = asdict(report), _copied(self.supernet)
+            return report
+        return PhaseReport(**best)
 
     def _enter(self, phase: Phase) -> None:
         """Load what the phase starts from, remember it, and sort channels."""
@@ -166,6 +187,9 @@ class SupernetTraining:
     def _leave(self, phase: Phase, report: PhaseReport) -> None:
         self.progress.reports.append(asdict(report))
         self.progress.phase, self.progress.epoch = phase.index + 1, 0
+        if self._best:
+            self.supernet.load_state_dict(self._best)
+            self.progress.best, self._best = None, {}
         if report.verdict == "rolled back":
             self.supernet.load_state_dict(self._began)
         self.progress.over = report.verdict != "kept"
@@ -202,8 +226,8 @@ class SupernetTraining:
             return None
         return frozen_teacher(self.supernet, self._snapshots[name])
 
-    def _judge(self, phase: Phase) -> PhaseReport:
-        """Score the corner networks, and compare the largest with its former self."""
+    def _judge(self, phase: Phase, epoch: int) -> PhaseReport:
+        """Score the corner networks after the 0-based `epoch`; compare the largest with its former self."""
         space, shape = self.supernet.space, self.supernet.shape
         by_resolution = self._corner_scores()
         accuracy = by_resolution[str(max(space.resolutions))]
@@ -228,6 +252,7 @@ class SupernetTraining:
             largest_change=change,
             by_resolution=by_resolution,
             verdict=verdict,
+            kept=epoch + 1,
         )
 
     def _corner_scores(self) -> dict[str, dict[str, float]]:
@@ -266,6 +291,7 @@ class SupernetTraining:
                 "progress": asdict(self.progress),
                 "snapshots": self._snapshots,
                 "began": self._began,
+                "best": self._best,
             }
         )
 
@@ -274,7 +300,7 @@ class SupernetTraining:
         if state is None:
             return None
         self.progress = Progress(**state["progress"])
-        self._snapshots, self._began = state["snapshots"], state["began"]
+        self._snapshots, self._began, self._best = state["snapshots"], state["began"], state.get("best", {})
         self.supernet.load_state_dict(state["model"])
         return state
 

@@ -166,6 +166,32 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path: Path) -> None
     load_weights(SPACE.build(largest, SHAPE), whole.artifact("weights"))
 
 
+def test_a_phase_may_end_with_its_best_weights(tmp_path: Path) -> None:
+    def options(epochs: int, keep: str) -> dict[str, Any]:
+        return {
+            "phases": [{"name": "p", "epochs": epochs, "elastic": {"kernel": "all"}}],
+            "learning_rate": 1.0,  # so high that accuracy falls again in the fourth epoch
+            "schedule": {"name": "constant"},
+            "clip": None,
+            "keep": keep,
+        }
+
+    whole = trial(tmp_path / "whole")
+    metrics = program(**options(4, "best")).run(whole).metrics
+    means = [(entry["accuracy_at/4"] + entry["accuracy_at/6"]) / 2 for _, entry in whole.reports]
+    [report] = json.loads(whole.artifact("phases.json").read_text())
+    assert report["kept"] == means.index(max(means)) + 1 == 3
+    assert metrics["accuracy"] == whole.reports[2][1]["accuracy"]
+    shorter = trial(tmp_path / "shorter")
+    program(**options(3, "last")).run(shorter)
+    with pytest.raises(TrialPruned):  # the checkpoint holds the best weights
+        program(**options(4, "best")).run(trial(tmp_path / "stopped", prune_at=4))
+    resumed = trial(tmp_path / "stopped")
+    assert program(**options(4, "best")).run(resumed).metrics == metrics
+    for other in (weights(shorter), weights(resumed)):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in weights(whole).items())
+
+
 def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
     # GroupNorm, since BatchNorm normalises over each worker's shard.
     space = OfaMobileNetV3(OfaMobileNetV3.Options(**{**SPACE.options.model_dump(), "norm": "group"}))
