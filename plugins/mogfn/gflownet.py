@@ -68,6 +68,7 @@ class GFlowNet:
                 depth=options.depth,
                 learned_backward=options.backward == "learned" and isinstance(environment, Graph),
                 tempered=options.beta.distribution != "constant" or options.beta.warmup > 0,
+                modulated=options.conditioning == "film",
             ).to(dtype)
         z = set(self.policy.log_z.parameters())
         self._optimizer = torch.optim.Adam(

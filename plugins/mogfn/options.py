@@ -39,6 +39,11 @@ class TrainingOptions(PluginOptions):
         default="both", description="How preference and β are shown to the networks."
     )
     bins: int = Field(default=16, ge=1, description="Bins of a thermometer.")
+    conditioning: Literal["shift", "film"] = Field(
+        default="shift",
+        description="What preference and β do to a state's features: shift them, or multiply them, too "
+        "(FiLM).",
+    )
     beta: BetaOptions = Field(default=BetaOptions(), description="Inverse temperature.")
     steps: int = Field(default=1000, ge=1, description="Training steps.")
     batch: int = Field(default=64, ge=1, description="Trajectories a step.")

@@ -22,19 +22,24 @@ class Heads(NamedTuple):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the trunk is told of n conditions: a shift (n, width) and a factor of logits (n, 1), or none."""
+    """What the trunk is told of n conditions: a shift (n, width), and, or none, factors of features
+    (n, width) and of logits (n, 1).
+    """
 
     shift: Tensor
+    gain: Tensor | None
     scale: Tensor | None
 
     def __getitem__(self, rows: Tensor) -> Conditioning:
-        return Conditioning(self.shift[rows], None if self.scale is None else self.scale[rows])
+        gain, scale = (None if one is None else one[rows] for one in (self.gain, self.scale))
+        return Conditioning(self.shift[rows], gain, scale)
 
 
 class Policy(nn.Module):
     """A residual MLP over state and condition, and a small one for log Z(condition).
 
-    Logits are scaled by a learned, positive f(β) where β varies (Logit-GFN, arXiv 2310.02823).
+    Logits are scaled by a learned, positive f(β) where β varies (Logit-GFN, arXiv 2310.02823). A condition
+    shifts the state's features; where `modulated`, it multiplies them, too (FiLM, arXiv 1709.07871).
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Policy(nn.Module):
         depth: int = 3,
         learned_backward: bool = False,
         tempered: bool = False,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.state = nn.Linear(features, width)
@@ -57,8 +63,9 @@ class Policy(nn.Module):
         self.flow_head = nn.Linear(width, 1)
         self.scale = _mlp(1, 16, 1) if tempered else None
         self.log_z = _mlp(conditions, 64, 64, 1)
-        for head in (self.forward_head, self.backward_head, self.flow_head, self.log_z[-1]):
-            if isinstance(head, nn.Linear):  # uniform policies, flows and Z of 1 to start from
+        self.gain = nn.Linear(conditions, width) if modulated else None
+        for head in (self.forward_head, self.backward_head, self.flow_head, self.log_z[-1], self.gain):
+            if isinstance(head, nn.Linear):  # uniform policies, flows, Z and factors of 1 to start from
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
@@ -67,13 +74,17 @@ class Policy(nn.Module):
         scale = None
         if self.scale is not None:
             scale = nn.functional.softplus(self.scale(log_beta) + 0.5413)  # 1 to start from
-        return Conditioning(self.condition(conditions), scale)
+        gain = None if self.gain is None else 1 + self.gain(conditions)
+        return Conditioning(self.condition(conditions), gain, scale)
 
     def forward(
         self, features: Tensor, mask: Tensor, conditioning: Conditioning, origins: Tensor | None
     ) -> Heads:
         """Evaluate states: features (N, F), mask (N, A), each under its condition (N)."""
-        hidden = nn.functional.silu(self.state(features) + conditioning.shift)
+        hidden = self.state(features)
+        if conditioning.gain is not None:
+            hidden = hidden * conditioning.gain
+        hidden = nn.functional.silu(hidden + conditioning.shift)
         for block in self.blocks:
             hidden = hidden + nn.functional.silu(block(hidden))
         logits = self.forward_head(hidden)

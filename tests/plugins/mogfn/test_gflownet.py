@@ -251,7 +251,7 @@ def test_gradients() -> None:
         {"loss": "vargrad"},
         {"backward": "learned"},
         {"replay": 0.0, "penalty": "huber"},
-        {"average": 0.9, "encoding": "thermometer"},
+        {"average": 0.9, "encoding": "thermometer", "conditioning": "film"},
         {"tempering": 2.0, "annealing": True},
         {"scalarisation": "augmented-tchebycheff", "encoding": "raw"},
     ],
