@@ -31,7 +31,8 @@ def layer_macs(layer: Layer, size: int) -> int:
         case Bottleneck():
             middle = layer.middle
             shortcut = after * layer.inputs * layer.outputs if layer.downsample else 0
-            return before * layer.inputs * middle + after * middle * (9 * middle + layer.outputs) + shortcut
+            inside = after * middle * (9 * middle // layer.groups + layer.outputs)
+            return before * layer.inputs * middle + inside + shortcut
         case Classifier():
             return layer.inputs * layer.outputs
         case _:
@@ -55,7 +56,8 @@ def _parameters(layer: Layer) -> int:
         case Bottleneck():
             middle, outputs = layer.middle, layer.outputs
             shortcut = outputs * (layer.inputs + 2) if layer.downsample else 0
-            return middle * (layer.inputs + 2 + 9 * middle + 2) + outputs * (middle + 2) + shortcut
+            inside = middle * (layer.inputs + 2 + 9 * middle // layer.groups + 2)
+            return inside + outputs * (middle + 2) + shortcut
         case Classifier():
             return (layer.inputs + 1) * layer.outputs
         case _:

@@ -181,7 +181,7 @@ class BottleneckLayer(nn.Module):
         super().__init__()
         middle, activation = layer.middle, layer.activation
         self.reduce = ConvNorm(layer.inputs, middle, 1, norm, activation)
-        self.spatial = ConvNorm(middle, middle, 3, norm, activation, layer.stride)
+        self.spatial = ConvNorm(middle, middle, 3, norm, activation, layer.stride, layer.groups)
         self.restore = ConvNorm(middle, layer.outputs, 1, norm)
         self.pool = (
             nn.AvgPool2d(layer.stride, layer.stride, ceil_mode=True)

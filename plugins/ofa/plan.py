@@ -87,6 +87,15 @@ class Bottleneck:
     """Whether the shortcut changes shape: in a stage's first block, also where widths happen to agree."""
     pooled: bool = True
     """Whether that shortcut pools before its 1x1 (ResNet-D, 1812.01187), or strides with it."""
+    group: int | None = None
+    """Channels of a group in the 3x3 convolution (ResNeXt, 1611.05431), as many groups as the inner width
+    has room for; None: all in one.
+    """
+
+    @property
+    def groups(self) -> int:
+        """Groups of the 3x3 convolution, which follow the active width."""
+        return self.middle // (self.group or self.middle)
 
 
 @dataclass(frozen=True)

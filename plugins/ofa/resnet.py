@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from ...core import Choose, Shape, SpaceError, Value
 from .base import RESOLUTION, OnceForAll, OnceForAllOptions, Preset, ascending, offer
@@ -24,6 +24,11 @@ class ResNetOptions(OnceForAllOptions):
     )
     expansions: tuple[PositiveFloat, ...] | None = Field(
         default=None, min_length=1, description="Inner widths, as shares of a block's output width."
+    )
+    group_width: PositiveInt | None = Field(
+        default=None,
+        description="Channels of a group in the 3x3 convolutions of blocks (ResNeXt): narrower blocks have "
+        "fewer groups; must divide every inner width. By default one group has all.",
     )
 
 
@@ -110,6 +115,11 @@ class OfaResNet50D(OnceForAll[ResNetOptions]):
                         f"expansions {list(made.expansions)} give a stage of {rounded(full * width)} "
                         f"channels the inner widths {inner}: leave one of the equal ones out"
                     )
+                group = options.group_width or 1
+                if any(one % group for one in inner):
+                    raise SpaceError(
+                        f"group_width {group} doesn't divide the inner widths {inner}: take 8, 4 or 2"
+                    )
         return made
 
     @property
@@ -172,6 +182,7 @@ class OfaResNet50D(OnceForAll[ResNetOptions]):
                         stride if block == 1 else 1,
                         "relu",
                         downsample=block == 1,
+                        group=self.options.group_width,
                     )
                 )
                 inputs = outputs

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
+from math import lcm
 from typing import Literal, TypeAlias
 
 import torch
@@ -50,11 +51,16 @@ def sort_inner(supernet: Supernet, trained: Iterable[Plan], importance: Importan
             _sort_mbconv(module, widths[layer.at], hidden[layer.at], importance, group)
         elif isinstance(layer, Bottleneck):
             assert isinstance(module, BottleneckLayer)
-            edges = widths[layer.at]
-            for producer, consumer in ((module.spatial, module.restore), (module.reduce, module.spatial)):
-                ranks = _rank(producer, consumer.conv.weight, importance, group)
-                order = banded(ranks, edges)
-                _permute([*_made_by(producer), (consumer.conv.weight, 1)], order)
+            edges, read = widths[layer.at], (module.restore.conv.weight, 1)
+            ranks = _rank(module.spatial, module.restore.conv.weight, importance)
+            if layer.group is not None:  # a group's inputs and outputs go together
+                order = _order(ranks, edges, lcm(group, layer.group))
+                _permute([*_made_by(module.reduce), *_made_by(module.spatial), read], order)
+                continue
+            _permute([*_made_by(module.spatial), read], _order(ranks, edges, group))
+            ranks = _rank(module.reduce, module.spatial.conv.weight, importance)
+            axes = [*_made_by(module.reduce), (module.spatial.conv.weight, 1)]
+            _permute(axes, _order(ranks, edges, group))
 
 
 @torch.no_grad()
@@ -78,12 +84,12 @@ def sort_outer(supernet: Supernet, trained: Iterable[Plan], importance: Importan
     for streams in _streams(supernet):
         ranks = torch.stack(
             [
-                _rank(producer, consumer, importance, group)
+                _rank(producer, consumer, importance)
                 for producer in streams.producers
                 for consumer in streams.consumers
             ]
         ).sum(0)
-        order = banded(ranks, widths[streams.at])
+        order = _order(ranks, widths[streams.at], group)
         axes = [axis for producer in streams.producers for axis in _made_by(producer)]
         _permute([*axes, *((weight, 1) for weight in streams.consumers)], order)
 
@@ -151,7 +157,7 @@ def _sort_mbconv(
     expand = module.expand
     assert isinstance(expand, ConvNorm)
     consumer = module.project.conv.weight
-    order = banded(_rank(module.depthwise, consumer, importance, group), widths)
+    order = _order(_rank(module.depthwise, consumer, importance), widths, group)
     axes = [(consumer, 1), *_made_by(expand), *_made_by(module.depthwise)]
     excite = module.excite
     if not isinstance(excite, nn.Identity):
@@ -178,19 +184,23 @@ def _made_by(producer: ConvNorm) -> list[Axis]:
     return axes
 
 
-def _rank(producer: ConvNorm, consumer: Tensor, importance: Importance, group: int) -> Tensor:
+def _rank(producer: ConvNorm, consumer: Tensor, importance: Importance) -> Tensor:
     if importance == "own-l1":
-        scores = producer.conv.weight.double().abs().flatten(1).sum(1)
-    elif importance == "norm-scale":
-        scores = producer.norm.weight.abs()
-    elif importance == "taylor":
+        return producer.conv.weight.double().abs().flatten(1).sum(1)
+    if importance == "norm-scale":
+        return producer.norm.weight.abs()
+    if importance == "taylor":
         if consumer.grad is None:
             raise SpaceError("importance 'taylor' needs gradients: run a backward pass first")
-        scores = _by_input(consumer * consumer.grad)
-    else:
-        scores = _by_input(consumer)
-    # Channels that GroupNorm treats as one move as one, by their mean.
-    return scores.view(-1, group).mean(1).repeat_interleave(group) if group > 1 else scores
+        return _by_input(consumer * consumer.grad)
+    return _by_input(consumer)
+
+
+def _order(ranks: Tensor, edges: Collection[int], group: int) -> Tensor:
+    """Order channels within bands. A layer's groups of channels move as one, by their mean."""
+    blocks = banded(ranks.view(-1, group).mean(1), [edge // group for edge in edges])
+    inside = torch.arange(group, device=blocks.device)
+    return (blocks[:, None] * group + inside).flatten()
 
 
 def _by_input(weight: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ from orchestrate.plugins.ofa.supernet import Supernet
 
 SPACES: Sequence[type[Any]] = (OfaMobileNetV3, OfaProxyless, OfaResNet50D)
 SHAPE = Shape((1, 8, 8), 10)
+GROUPED = OfaResNet50D(OfaResNet50D.Options(preset="tiny", group_width=4))
+TINY: Sequence[OnceForAll] = (*(space(space.Options(preset="tiny")) for space in SPACES), GROUPED)
+TINY_NAMES = [*(space.name for space in SPACES), "grouped"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +32,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=SPACES, ids=lambda space: space.name)
+@pytest.fixture(params=TINY, ids=TINY_NAMES)
 def space(request: Any) -> OnceForAll:
-    return request.param(request.param.Options(preset="tiny"))
+    return request.param
 
 
 @pytest.fixture

@@ -19,18 +19,17 @@ from orchestrate.plugins.ofa import cost
 from orchestrate.plugins.ofa.encoding import Encoder
 from orchestrate.plugins.ofa.mobile import OfaMobileNetV3, OfaProxyless
 from orchestrate.plugins.ofa.network import Network
-from orchestrate.plugins.ofa.plan import Plan, rounded
+from orchestrate.plugins.ofa.plan import Bottleneck, Plan, rounded
 from orchestrate.plugins.ofa.resnet import OfaResNet50D
 from orchestrate.plugins.ofa.supernet import Supernet
-from tests.plugins.ofa.conftest import SHAPE, SPACES
+from tests.plugins.ofa.conftest import GROUPED, SHAPE, TINY, TINY_NAMES
 
 IMAGENET = Shape((3, 224, 224), 1000)
 WIDE = OfaMobileNetV3(OfaMobileNetV3.Options(width_multiplier=1.2))
 PAPER = (OfaMobileNetV3(), WIDE, OfaProxyless(), OfaResNet50D())
-TINY = [space(space.Options(preset="tiny")) for space in SPACES]
 NAMES = [
     *("mobilenetv3", "mobilenetv3-1.2", "proxyless", "resnet50d"),
-    *("tiny-mobilenetv3", "tiny-proxyless", "tiny-resnet50d"),
+    *("tiny-mobilenetv3", "tiny-proxyless", "tiny-resnet50d", "tiny-grouped"),
 ]
 seeds = st.integers(0, 2**32)
 
@@ -64,6 +63,15 @@ def test_supernet_parameters_on_imagenet(space: Any, expected: int) -> None:
     with torch.device("meta"):
         supernet = Supernet(space, IMAGENET)
     assert parameters(supernet) == expected
+
+
+def test_groups_follow_the_active_width() -> None:
+    for candidate in (GROUPED.largest, GROUPED.smallest):
+        for layer in GROUPED.plan(candidate, SHAPE).layers:
+            if isinstance(layer, Bottleneck):
+                assert layer.groups == layer.middle // 4 > 1
+    with pytest.raises(SpaceError, match="doesn't divide"):
+        OfaResNet50D(OfaResNet50D.Options(preset="tiny", group_width=5)).plan({}, SHAPE)
 
 
 def test_a_middle_network_on_imagenet() -> None:
@@ -191,7 +199,7 @@ def test_another_schema_is_refused() -> None:
         Plan.read({"schema": 99})
 
 
-@pytest.mark.parametrize("space", TINY, ids=lambda space: space.name)
+@pytest.mark.parametrize("space", TINY, ids=TINY_NAMES)
 def test_draws_are_uniform(space: Any) -> None:
     rng = generator(1)
     seen: dict[str, Counter[Any]] = {}

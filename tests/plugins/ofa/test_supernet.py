@@ -23,9 +23,17 @@ from orchestrate.plugins.ofa.supernet import (
     load_supernet,
     save_supernet,
 )
-from tests.plugins.ofa.conftest import SHAPE, SPACES, candidates, images, make_supernet
+from tests.plugins.ofa.conftest import (
+    SHAPE,
+    SPACES,
+    TINY,
+    TINY_NAMES,
+    candidates,
+    images,
+    make_supernet,
+)
 
-MADE = {cls.name: make_supernet(cls(cls.Options(preset="tiny"))) for cls in SPACES}
+MADE = dict(zip(TINY_NAMES, map(make_supernet, TINY), strict=True))
 VARIANTS: dict[str, dict[str, Any]] = {
     "group": {"norm": "group"},
     "standardised": {"weight_standardization": True},
