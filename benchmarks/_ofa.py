@@ -125,7 +125,9 @@ class Bench:
         self.task, self.space = setting.parts()
         self.shape = self.task.shape()
         images = int(setting.training["calibration_images"])
-        self.images = Images.of(self.task, CPU, calibration=images, calibration_batch=250)
+        held = len(self.task.split("validation").targets)
+        batch = min(BATCH, -(-held // 2))  # two at least: their agreement says how noisy accuracies are
+        self.images = Images.of(self.task, CPU, calibration=images, calibration_batch=250, batch=batch)
         test: Split = self.task.split("test")
         inputs, targets = (tensor[: setting.tested] for tensor in test)
         self.test = Images(self.images.calibration, inputs.split(BATCH), targets.split(BATCH))

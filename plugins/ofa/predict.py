@@ -24,9 +24,8 @@ class PredictAccuracy(Program[PredictOptions]):
     Three predictors learn from the same rows: `mlp` (the paper's), `ridge` on the same encoding, and
     `macs`, a line in the logarithm of the cost. The card says, on rows that none has seen, how well
     each orders candidates (Spearman, Kendall, share of pairs) and how far it is off (RMSE); and the
-    noise ceiling: about the correlation that perfect knowledge would reach, since measured accuracies
-    are noisy. It is the square root of their reliability (Spearman's attenuation, 1904), which is
-    estimated from two halves of the validation images and corrected to their whole (Spearman-Brown).
+    noise ceiling (`predictor.noise_ceiling`): about the correlation that perfect knowledge would reach,
+    since measured accuracies are noisy.
 
     Metrics: `spearman`, `kendall`, `rmse`, `pairs` of the one that is used; `spearman_…` of each;
     `ceiling`. Artifacts: `predictor.json`, `accuracies.json`, `card.md`.
@@ -43,7 +42,7 @@ class PredictAccuracy(Program[PredictOptions]):
     def run(self, trial: TrialContext) -> Evaluation:
         import numpy as np
 
-        from .predictor import make_predictor, quality
+        from .predictor import make_predictor, noise_ceiling, quality
 
         options, shape = self.options, trial.task.shape()
         space = check_space(self.name, trial.space, trial.task)
@@ -56,8 +55,7 @@ class PredictAccuracy(Program[PredictOptions]):
             predictor = make_predictor(name, space, shape, options)
             predictor.fit(candidates[:-held], accuracies[:-held])
             card[name] = quality(predictor.predict(candidates[-held:]), accuracies[-held:].tolist())
-        halves = quality([row["halves"][0] for row in rows], [row["halves"][1] for row in rows])["spearman"]
-        ceiling = (2 * halves / (1 + halves)) ** 0.5 if halves > 0 else 0.0
+        ceiling = noise_ceiling(*zip(*(row["halves"] for row in rows), strict=True))
         used = make_predictor(options.predictor, space, shape, options)
         used.fit(candidates, accuracies)
         with tempfile.TemporaryDirectory(prefix="orchestrate-") as folder:

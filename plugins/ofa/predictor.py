@@ -237,6 +237,20 @@ def quality(predicted: Sequence[float], measured: Sequence[float]) -> dict[str, 
     }
 
 
+def noise_ceiling(one: Sequence[float], other: Sequence[float]) -> float:
+    """About the rank correlation with measured accuracies that perfect knowledge would reach.
+
+    The square root of their reliability (Spearman's attenuation, 1904): how well two halves of the images
+    agree, corrected to the whole (Spearman-Brown). Accuracies are noisy, the more so the fewer the images.
+
+    Args:
+        one: candidates' accuracies on half of the images.
+        other: the same candidates' on the other half.
+    """
+    halves = quality(one, other)["spearman"]
+    return (2 * halves / (1 + halves)) ** 0.5 if halves > 0 else 0.0
+
+
 def unique_candidates(space: OnceForAll, count: int, rng: np.random.Generator) -> list[Candidate]:
     """Draw different candidates, or all of a smaller space."""
     from ...core import enumerate_candidates
