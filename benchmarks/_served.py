@@ -5,6 +5,7 @@ Tasks, those who give candidates for them, and what the candidates are judged by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,16 @@ class Exact:
 
     space: Mapping[str, Any]
     scores: tuple[str, ...]
+
+    @property
+    def training(self) -> Mapping[Size, tuple[int, int]]:
+        """Training steps, and trajectories in each."""
+        return TRAINING[self.space["name"]]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the GFlowNet."""
+        return OPTIONS[self.space["name"]]
 
     @cached_property
     def problem(self) -> SearchProblem:
@@ -91,16 +102,21 @@ TASKS: dict[str, dict[str, Exact]] = {
         "AV, VC, CA": Exact({**WORDS, "wanted": ["AV", "VC", "CA"]}, ("AV", "VC", "CA")),
     },
 }
-TRAINING: dict[Size, tuple[int, int]] = {"smoke": (3, 16), "default": (1000, 64), "full": (4000, 128)}
-"""Training steps, and trajectories in each."""
+TRAINING: dict[str, dict[Size, tuple[int, int]]] = {
+    "hypergrid": {"smoke": (3, 16), "default": (1000, 128), "full": (5000, 128)},
+    "ngrams": {"smoke": (3, 16), "default": (1000, 64), "full": (4000, 128)},
+}
+"""Training steps, and trajectories in each, by space. The full grid's are the paper's."""
+OPTIONS: dict[str, dict[str, Any]] = {"hypergrid": {"learning_rate": 1e-2}, "ngrams": {"replay": 0.0}}
+"""Of the GFlowNet, by space. The grid's learning rate is the paper's; its far cells are found by replay."""
 
 # Who gives candidates ----------------------------------------------------------------------------------
 
 
 def trained(task: Exact, size: Size, seed: int, **options: Any) -> MogfnPc:
     """`mogfn-pc`, trained on the task; rewards are the scores themselves."""
-    steps, batch = TRAINING[size]
-    gflownet = {"steps": steps, "batch": batch, "beta": {"high": BETA}, "replay": 0.0, **options}
+    steps, batch = task.training[size]
+    gflownet = {"steps": steps, "batch": batch, "beta": {"high": BETA}, **task.options, **options}
     bounds = {score: [0, 1] for score in task.scores}
     sampler = {"name": "mogfn-pc", "batch": SERVED, "bounds": bounds, "gflownet": gflownet}
     stage = resolved(task.job(sampler, seed)).stages[0]
@@ -131,7 +147,7 @@ class Reinforce(GFlowNet):
 
 def reinforced(task: Exact, size: Size, seed: int) -> tuple[list[Candidate], dict[str, float]]:
     """What a policy gives that was trained as `served`'s, but to earn the most for a preference."""
-    steps, batch = TRAINING[size]
+    steps, batch = task.training[size]
     problem = task.problem
     space: Any = problem.space
     environment = space.environment() if isinstance(space, HasEnvironment) else Walks(space)
@@ -141,7 +157,11 @@ def reinforced(task: Exact, size: Size, seed: int) -> tuple[list[Candidate], dic
         return np.maximum(np.array(values).reshape(-1, len(task.scores)), 0)
 
     options = TrainingOptions(
-        steps=steps, batch=batch, beta=BetaOptions(high=BETA, warmup=0.0), replay=0.0, exploration=0.0
+        **{**task.options, "replay": 0.0},
+        steps=steps,
+        batch=batch,
+        beta=BetaOptions(high=BETA, warmup=0.0),
+        exploration=0.0,
     )
     net = Reinforce(environment, len(task.scores), rewards, options, generator(seed))
     net.train()
@@ -169,7 +189,7 @@ def last_population(task: Exact, size: Size, seed: int) -> tuple[list[Candidate]
     from pymoo.operators.sampling.rnd import IntegerRandomSampling
     from pymoo.optimize import minimize
 
-    problem, evaluations = task.problem, TRAINING[size][0] * TRAINING[size][1]
+    problem, evaluations = task.problem, math.prod(task.training[size])
     length, width = (2, 32) if task.space["name"] == "hypergrid" else (12, 7)
 
     def decode(genes: Sequence[int]) -> Candidate:
