@@ -103,12 +103,15 @@ TASKS: dict[str, dict[str, Exact]] = {
     },
 }
 TRAINING: dict[str, dict[Size, tuple[int, int]]] = {
-    "hypergrid": {"smoke": (3, 16), "default": (1000, 128), "full": (5000, 128)},
+    "hypergrid": {"smoke": (3, 16), "default": (2000, 128), "full": (5000, 128)},
     "ngrams": {"smoke": (3, 16), "default": (1000, 64), "full": (4000, 128)},
 }
 """Training steps, and trajectories in each, by space. The full grid's are the paper's."""
-OPTIONS: dict[str, dict[str, Any]] = {"hypergrid": {"learning_rate": 1e-2}, "ngrams": {"replay": 0.0}}
-"""Of the GFlowNet, by space. The grid's learning rate is the paper's; its far cells are found by replay."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "hypergrid": {"learning_rate": 1e-2, "width": 64},
+    "ngrams": {"replay": 0.0},
+}
+"""Of the GFlowNet, by space. The grid's are the paper's; its far cells are found by replay."""
 
 # Who gives candidates ----------------------------------------------------------------------------------
 

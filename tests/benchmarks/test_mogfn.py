@@ -9,11 +9,16 @@ import _served
 import mogfn
 import mogfn_exact
 import mogfn_ofa
+import mogfn_table
 import numpy as np
 import pytest
 from _record import Kept
 
-from orchestrate.core import Candidate, replay
+from orchestrate.core import Candidate, enumerate_candidates, replay
+from orchestrate.plugins.mogfn.conditions import Conditions
+from orchestrate.plugins.mogfn.gflownet import GFlowNet
+from orchestrate.plugins.mogfn.options import TrainingOptions
+from orchestrate.plugins.mogfn.walk import Walks
 
 TASK = _served.TASKS["grids"]["branin, currin"]
 
@@ -40,7 +45,7 @@ def test_verdicts_are_against_the_best_peer() -> None:
     rng = np.random.default_rng(0)
     low, high = rng.normal(0.01, 0.001, 20), rng.normal(0.03, 0.001, 20)
     key = ("cifar10-pair", 200)
-    better = mogfn._cell_record(key, {"mogfn-al": low, "tpe": high, "random": high + 0.1})
+    better = mogfn._cell_record(key, {"mogfn-al": low, "tpe": high, "mogfn-al-gp": low / 2})
     assert better.holds
     assert "best peer tpe" in better.note
     worse = mogfn._cell_record(key, {"mogfn-al": high, "tpe": high + 0.1, "qparego": low})
@@ -103,3 +108,38 @@ def test_fronts_are_compared_on_the_same_supernets() -> None:
     assert all(one.holds is None for one in (tested, *rest))
     few, *_ = mogfn_ofa.records("digits", {"mogfn-al": better[:2], "nsga2": worse[:2]})
     assert few.holds is None  # two supernets are no verdict
+
+
+def test_a_target_is_drawn_from_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    space = TASK.problem.space
+    cells = list(enumerate_candidates(space))[:3]
+
+    def rewards(found: list[Candidate]) -> np.ndarray:
+        return np.array([(0.2, 0.2) if one == cells[0] else (0.4, 0.4) for one in found])
+
+    net = GFlowNet(Walks(space), 2, rewards, TrainingOptions(), rng)
+    count = 7000
+    drawn = mogfn_table.Drawn(net, cells).sample(
+        Conditions(np.full((count, 2), 0.5), np.full(count, 2.0)), rng
+    )
+    shares = [drawn.count(one) / count for one in cells]
+    assert shares == pytest.approx([1 / 9, 4 / 9, 4 / 9], abs=0.03)  # squares of 1, 2 and 2
+
+
+def test_parts_are_compared_from_the_same_first_candidates() -> None:
+    def arm(*shares: float) -> list[dict[str, float]]:
+        return [{"share": one, "twice": 0.0, "seconds": 0.1} for one in shares]
+
+    ours = arm(0.9, 0.8, 0.95)
+    found = {name: arm(0.8, 0.7, 0.9) for name in mogfn_table.ARMS} | {"mogfn-al": ours}
+    found["qnehvi"] = arm(0.99, 0.99, 0.99)
+    share, twice, seconds, nsga2, qnehvi, enumerated, choice, learnt = mogfn_table.records(found, "default")
+    assert share.value == pytest.approx(0.8833, abs=1e-3)
+    assert share.holds is twice.holds is seconds.holds is None
+    assert nsga2.holds
+    assert nsga2.value == pytest.approx(0.25 / 3)
+    assert not qnehvi.holds
+    assert not enumerated.holds  # 0.08 apart, for better or for worse
+    assert choice.holds
+    assert learnt.holds
