@@ -77,6 +77,8 @@ class AnyOrder(Graph):
         for column, one in enumerate(self._tables):
             for row, _ in one:
                 self._depends[row, column] = True
+        self._below = closure(self._depends)
+        """Whether the column's choice is the row's or needs it, if only through others."""
         self.actions = len(self._owner) + 1
         self.features = len(self._owner) + len(counts)
 
@@ -99,6 +101,20 @@ class AnyOrder(Graph):
         moved = states.copy()
         moved[np.arange(len(states)), self._owner[actions]] = 1 + self._part[actions] if sign > 0 else 0
         return moved
+
+    def log_ways(self, states: Integers) -> NDArray[np.float64]:
+        """The orders of the choices made, each after those that it needs.
+
+        Where these form a forest, there are n! / Π (size of the part below each choice) of them (Knuth,
+        The Art of Computer Programming 3, section 5.1.4, exercise 20).
+        """
+        from scipy.special import gammaln
+
+        made = states > 0
+        if not is_forest(self._below):
+            return super().log_ways(made.astype(np.int64))  # values don't matter
+        sizes = np.where(made, made @ self._below.T.astype(np.int64), 1)
+        return gammaln(made.sum(axis=1) + 1) - np.log(sizes).sum(axis=1)
 
     def candidate(self, state: Integers) -> Candidate:
         def part(name: str, edges: Sequence[float]) -> int:
@@ -166,6 +182,22 @@ def needs(space: SearchSpace, name: str, paths: Sequence[Path]) -> Needs:
             raise SpecError(_refusal(space, name, "depends on others in another way than by their values"))
         found[best], left = parts[best], kept[best]
     return found
+
+
+def closure(depends: Bools) -> Bools:
+    """Whether the column is the row, or depends on it, directly or through others: (n, n)."""
+    found = depends | np.eye(len(depends), dtype=np.bool_)
+    while True:
+        more = found @ found
+        if (more == found).all():
+            return found
+        found = more
+
+
+def is_forest(below: Bools) -> bool:
+    """Whether all that a choice needs stand in one line."""
+    comparable = below | below.T
+    return all(comparable[np.ix_(needed, needed)].all() for needed in below.T)
 
 
 def _precedes(other: str, name: str, path: Path) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core import Candidate
+from ...core import Candidate, SpecError
+
+COUNTED = 200_000
+"""States at most whose ways are counted one by one."""
 
 Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -18,6 +23,9 @@ Integers: TypeAlias = NDArray[np.int64]
 
 Act: TypeAlias = Callable[[Integers, Floats, Bools], Integers]
 """Chooses actions (n,) for the trajectories `rows` (n,), given features (n, F) and masks (n, A)."""
+ActBack: TypeAlias = Callable[[Integers, Integers, Bools], Integers]
+"""Chooses which actions (n,) to take back for `rows` (n,), given states (n, S) and what may have led there
+(n, A)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Trajectories:
     """Actions that may have led to a state: (N, A), no row's but a first state's empty. None: a tree."""
     fixed: NDArray[np.float64]
     """Log probability of a walk's decisions that no network makes: (B,)."""
+    states: Integers | None = None
+    """States of a graph: (N, S)."""
 
     @property
     def lengths(self) -> Integers:
@@ -55,6 +65,7 @@ def joined(parts: Sequence[Trajectories]) -> Trajectories:
         return parts[0]
     starts = np.cumsum([0, *(len(part.candidates) for part in parts)])
     parents = [part.parents for part in parts if part.parents is not None]
+    states = [part.states for part in parts if part.states is not None]
     return Trajectories(
         [candidate for part in parts for candidate in part.candidates],
         np.concatenate([part.owner + start for part, start in zip(parts, starts, strict=False)]),
@@ -63,6 +74,7 @@ def joined(parts: Sequence[Trajectories]) -> Trajectories:
         np.concatenate([part.actions for part in parts]),
         np.concatenate(parents) if parents else None,
         np.concatenate([part.fixed for part in parts]),
+        np.concatenate(states) if states else None,
     )
 
 
@@ -78,7 +90,7 @@ class Environment(ABC):
 
     @abstractmethod
     def backward(
-        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+        self, candidates: Sequence[Candidate], act: ActBack | None, rng: np.random.Generator
     ) -> Trajectories:
         """Walk back from each candidate to the first state.
 
@@ -127,6 +139,39 @@ class Graph(Environment):
         """The last action."""
         return self.actions - 1
 
+    def log_ways(self, states: Integers) -> NDArray[np.float64]:
+        """Logarithm of the number of ways from the first state to states (n, S): (n,).
+
+        The default counts them from state to state; override it where there is a closed form.
+
+        Raises:
+            SpecError: there are too many states for that.
+        """
+        known = self._ways
+        for state in states:
+            waiting = [state]
+            while waiting:
+                here = waiting[-1]
+                actions = np.flatnonzero(self.origins(here[None])[0])
+                before = self.step(np.repeat(here[None], len(actions), axis=0), actions, -1)
+                missing = [one for one in before if one.tobytes() not in known]
+                if missing and here.tobytes() not in known:
+                    waiting += missing
+                    continue
+                known[here.tobytes()] = sum(known[one.tobytes()] for one in before) or 1
+                waiting.pop()
+                if len(known) > COUNTED:
+                    raise SpecError(
+                        f"more than {COUNTED:,} states lie before a candidate, too many to count the ways "
+                        "through them: take `backward: uniform` or `backward: learned`"
+                    )
+        return np.array([math.log(known[state.tobytes()]) for state in states])
+
+    @cached_property
+    def _ways(self) -> dict[bytes, int]:
+        """The number of ways to states that were counted."""
+        return {}
+
     def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
         states = np.tile(self.first(), (count, 1))
         rows = np.arange(count)
@@ -141,16 +186,16 @@ class Graph(Environment):
         return self._trajectories(states, visited)
 
     def backward(
-        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+        self, candidates: Sequence[Candidate], act: ActBack | None, rng: np.random.Generator
     ) -> Trajectories:
         ends = np.array([self.state(candidate) for candidate in candidates]).reshape(len(candidates), -1)
         rows = np.arange(len(candidates))
         here, actions = ends, np.full(len(rows), self.stop)
         visited: list[tuple[Integers, Integers, Integers]] = []
 
-        def by_chance(rows: Integers, features: Floats, mask: Bools) -> Integers:
-            del rows, features
-            return uniform(mask, rng)
+        def by_chance(rows: Integers, states: Integers, origins: Bools) -> Integers:
+            del rows, states
+            return uniform(origins, rng)
 
         choose = act or by_chance
         while True:
@@ -160,7 +205,7 @@ class Graph(Environment):
             if not on.any():
                 break
             rows, here = rows[on], here[on]
-            actions = choose(rows, self.encode(here), origins[on])
+            actions = choose(rows, here, origins[on])
             here = self.step(here, actions, -1)
         return self._trajectories(ends, visited[::-1], candidates)
 
@@ -181,6 +226,7 @@ class Graph(Environment):
             np.concatenate([actions for _, _, actions in visited])[order],
             self.origins(states),
             np.zeros(len(ends)),
+            states,
         )
 
 

@@ -16,8 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core import Candidate
+from .backward import by_ways, log_backward
 from .conditions import Conditions, Encoder, dirichlet
-from .environment import Bools, Environment, Floats, Graph, Integers, Trajectories, joined, pick
+from .environment import (
+    ActBack,
+    Bools,
+    Environment,
+    Floats,
+    Graph,
+    Integers,
+    Trajectories,
+    joined,
+    pick,
+)
 from .losses import (
     PENALTIES,
     Terms,
@@ -146,8 +157,7 @@ class GFlowNet:
         if len(back):
             each = int(np.count_nonzero(old[: self.options.group]))
             known = self._known(conditions[back], each)
-            act = self._act_back(conditions[back]) if self.policy.backward_head is not None else None
-            walks.append(self.environment.backward(known, act, self._rng))
+            walks.append(self.environment.backward(known, self._act_back(conditions[back]), self._rng))
         return joined(walks), np.concatenate([new, back])
 
     def loss(
@@ -199,7 +209,7 @@ class GFlowNet:
         dense[:, 0] = dense[:, 0] + torch.as_tensor(walks.fixed)
         return Terms(
             dense,
-            padded(self._log_backward(walks, heads, taken)),
+            padded(self._log_backward(walks, heads)),
             padded(heads.flow),
             on,
             self.policy.log_z(encoded).squeeze(-1).double(),
@@ -297,11 +307,17 @@ class GFlowNet:
         left = 1 - done if self.options.annealing else 1.0
         return left * self.options.exploration, 1 + left * (self.options.tempering - 1)
 
-    def _act_back(self, conditions: Conditions) -> Callable[[Integers, Floats, Bools], Integers]:
+    def _act_back(self, conditions: Conditions) -> ActBack | None:
+        """Choose as the backward policy does; None: uniformly."""
+        graph = self.environment
+        if not isinstance(graph, Graph) or self.options.backward == "uniform":
+            return None
+        if self.options.backward != "learned":
+            return by_ways(graph, self._rng)
         prepared = self._prepared(self.policy, conditions)
 
-        def act(rows: Integers, features: Floats, origins: Bools) -> Integers:
-            conditioning = prepared[torch.as_tensor(rows)]
+        def act(rows: Integers, states: Integers, origins: Bools) -> Integers:
+            conditioning, features = prepared[torch.as_tensor(rows)], graph.encode(states)
             weights = self._probabilities(self.policy, conditioning, features, origins, origins)
             return pick(weights, self._rng)
 
@@ -326,17 +342,10 @@ class GFlowNet:
         assert found is not None
         return found.double().exp().numpy()
 
-    def _log_backward(self, walks: Trajectories, heads: Heads, taken: Tensor) -> Tensor:
-        """Log P_B(s_t | s_t+1) by state s_t; 0 for the last, whose candidate has one way back."""
-        if walks.parents is None or not len(walks.owner):
+    def _log_backward(self, walks: Trajectories, heads: Heads) -> Tensor:
+        if not isinstance(self.environment, Graph):
             return torch.zeros(len(walks.owner), dtype=torch.float64)
-        last = np.append(walks.owner[1:] != walks.owner[:-1], True)
-        if heads.backward is not None:
-            back = heads.backward.roll(-1, dims=0).gather(1, taken).squeeze(1).double()
-        else:
-            ways = np.roll(walks.parents.sum(axis=1), -1)
-            back = -torch.as_tensor(np.log(np.maximum(ways, 1)))
-        return torch.where(torch.as_tensor(last), 0.0, back)
+        return log_backward(self.options.backward, self.environment, walks, heads)
 
     def _prepared(self, policy: Policy, conditions: Conditions) -> Conditioning:
         with torch.no_grad():

@@ -129,6 +129,11 @@ class GridGraph(Graph):
         moved[np.arange(len(states)), actions] += sign
         return moved
 
+    def log_ways(self, states: Integers) -> NDArray[np.float64]:
+        from scipy.special import gammaln
+
+        return gammaln(states.sum(axis=1) + 1) - gammaln(states + 1).sum(axis=1)
+
     def candidate(self, state: Integers) -> Candidate:
         return Candidate({f"x{index}": int(cell) for index, cell in enumerate(state)})
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from ...core import PluginOptions
 from .conditions import BetaOptions
 from .scalarise import Scalarisation
+
+BackwardName: TypeAlias = Literal["uniform", "learned", "maxent", "gsql"]
 
 
 class TrainingOptions(PluginOptions):
@@ -23,8 +25,11 @@ class TrainingOptions(PluginOptions):
     penalty: Literal["square", "absolute", "huber", "log-cosh"] = Field(
         default="square", description="What a residual costs."
     )
-    backward: Literal["uniform", "learned"] = Field(
-        default="uniform", description="Backward policy, where several ways lead to a candidate."
+    backward: BackwardName = Field(
+        default="uniform",
+        description="Backward policy, where several ways lead to a candidate. `maxent` takes each way as "
+        "often, so that walks are as varied as they can be; `gsql` is the same with other state flows, for "
+        "`db` and `subtb`.",
     )
     scalarisation: Scalarisation = Field(
         default="weighted-sum",

@@ -15,7 +15,7 @@ from greenlet import getcurrent, greenlet
 from numpy.typing import NDArray
 
 from ...core import Candidate, Categorical, Choice, SearchSpace
-from .environment import Act, Bools, Environment, Floats, Integers, Trajectories
+from .environment import Act, ActBack, Bools, Environment, Floats, Integers, Trajectories
 from .slots import Division, Slot, find_slots, option_index
 
 Decision: TypeAlias = tuple[int, int]
@@ -76,7 +76,7 @@ class Walks(Environment):
         return self._trajectories(candidates, table[:, np.argsort(table[0], kind="stable")], fixed)
 
     def backward(
-        self, candidates: Sequence[Candidate], act: Act | None, rng: np.random.Generator
+        self, candidates: Sequence[Candidate], act: ActBack | None, rng: np.random.Generator
     ) -> Trajectories:
         fixed = np.zeros(len(candidates))
         steps: list[tuple[int, int, int, int]] = []

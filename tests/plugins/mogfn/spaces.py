@@ -69,9 +69,10 @@ def exact_terms(
     candidates: Sequence[Candidate],
     log_rewards: Mapping[Candidate, float],
     walks: Trajectories,
+    kind: str = "uniform",
 ) -> Terms:
     """Terms of walks under the exact flow of log rewards, by the definition (float64)."""
-    flow = graph_flow(environment, log_rewards) if isinstance(environment, Graph) else None
+    flow = graph_flow(environment, log_rewards, kind) if isinstance(environment, Graph) else None
     tree = None if flow is not None else tree_flow(environment, candidates, log_rewards)
     count, width = len(walks.candidates), int(walks.lengths.max())
     forward, backward, flows = (torch.zeros(count, width, dtype=torch.float64) for _ in range(3))
@@ -95,8 +96,9 @@ def exact_terms(
         after = [*here[1:], log_rewards[walks.candidates[row]]]
         for index, step in enumerate(steps):
             back = 0.0
-            if walks.parents is not None and index + 1 < len(steps):
-                back = -np.log(walks.parents[step + 1].sum())
+            if walks.states is not None and index + 1 < len(steps):
+                assert isinstance(environment, Graph)
+                back = log_back(environment, walks.states[step], walks.states[step + 1], kind)
             backward[row, index] = back
             forward[row, index] = back + after[index] - here[index]
             flows[row, index] = here[index]
@@ -119,8 +121,10 @@ def tree_flow(
     return flow
 
 
-def graph_flow(graph: Graph, log_rewards: Mapping[Candidate, float]) -> dict[bytes, float]:
-    """log F(s) = log [R(s) + Σ P_B(s | s') F(s')], P_B uniform, from the last states back."""
+def graph_flow(
+    graph: Graph, log_rewards: Mapping[Candidate, float], backward: str = "uniform"
+) -> dict[bytes, float]:
+    """log F(s) = log [R(s) + Σ P_B(s | s') F(s')], from the last states back."""
     from orchestrate.plugins.mogfn.exact import layers
 
     flow: dict[bytes, float] = {}
@@ -129,10 +133,17 @@ def graph_flow(graph: Graph, log_rewards: Mapping[Candidate, float]) -> dict[byt
             allowed = graph.allowed(state[None])[0]
             parts = [log_rewards[graph.candidate(state)]] if allowed[graph.stop] else []
             for action in np.flatnonzero(allowed[: graph.stop]):
-                child = graph.step(state[None], np.array([action]))
-                parts.append(flow[child[0].tobytes()] - np.log(graph.origins(child).sum()))
+                (child,) = graph.step(state[None], np.array([action]))
+                parts.append(flow[child.tobytes()] + log_back(graph, state, child, backward))
             flow[state.tobytes()] = float(np.logaddexp.reduce(parts))
     return flow
+
+
+def log_back(graph: Graph, state: NDArray[np.int64], child: NDArray[np.int64], backward: str) -> float:
+    """Log P_B(state | child): uniform, or by the number of ways (maxent)."""
+    if backward == "uniform":
+        return -float(np.log(graph.origins(child[None]).sum()))
+    return float(graph.log_ways(state[None])[0] - graph.log_ways(child[None])[0])
 
 
 def chance(rng: np.random.Generator) -> Callable[..., NDArray[np.int64]]:
