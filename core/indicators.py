@@ -1,5 +1,5 @@
 """How good a set of candidates is for several objectives: distances to the ideal and to a front, coverage,
-top-k reward and diversity.
+top-k reward and diversity, percentiles of rewards.
 
 The hypervolume is in `pareto`. Functions take *qualities*, an (n, m) table of objectives scaled to
 [0, 1] with 1 the ideal (`Scale`), so that no objective counts for more because of its unit. Compare
@@ -171,6 +171,16 @@ def top_rewards(qualities: Floats, weights: Floats, k: int) -> tuple[Floats, NDA
 def top_k_reward(qualities: Floats, weights: Floats, k: int = 10) -> float:
     """Mean over preferences of the mean of the k best rewards."""
     return float(top_rewards(qualities, weights, k)[0].mean())
+
+
+def reward_percentile(qualities: Floats, weights: Floats, percent: float = 50) -> float:
+    """Mean over preferences of this percentile of all rewards, weighted sums of qualities.
+
+    100 is the best reward, 0 the worst; between two points it is interpolated. 0 without points.
+    """
+    if not len(qualities):
+        return 0.0
+    return float(np.percentile(qualities @ weights.T, percent, axis=0).mean())
 
 
 def top_k_diversity(

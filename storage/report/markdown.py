@@ -134,7 +134,7 @@ def stages(facts: JobFacts, link: Callable[[StageFacts], str] | None = None) -> 
 
 def _indicators(values: Mapping[str, float]) -> str:
     """What `storage.report.quality` found at the end, apart from what is compared with the end."""
-    shown = [f"R2 {number(values['r2'])}"]
+    shown = [f"R2 {number(values['r2'])}", f"median reward {number(values['reward_percentile_50'])}"]
     if "top_10_reward" in values:
         shown.append(f"the ten best for a preference: reward {number(values['top_10_reward'])}")
         shown.append(f"diversity {number(values['top_10_diversity'])}")

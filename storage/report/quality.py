@@ -20,6 +20,7 @@ from ...core.indicators import (
     pc_entropy,
     preferences,
     r2,
+    reward_percentile,
     top_k_diversity,
     top_k_reward,
 )
@@ -33,6 +34,8 @@ Floats = NDArray[np.float64]
 COUNTS = 50
 """At most so many counts of trials get indicators, evenly spread, the last among them."""
 TOP = 10
+PERCENTILES = (25, 50, 75)
+"""Of all trials' rewards: what an average proposal is worth, beside the best ones."""
 
 
 def quality(
@@ -72,6 +75,7 @@ def quality(
             "igd_plus": igd_plus(so_far, front),
             "pc_entropy": pc_entropy(so_far, front),
             "preference_coverage": coverage(so_far, front, weights),
+            **{f"reward_percentile_{one}": reward_percentile(so_far, weights, one) for one in PERCENTILES},
         }
         if inside >= TOP:
             found[wanted][f"top_{TOP}_reward"] = top_k_reward(so_far, weights, TOP)

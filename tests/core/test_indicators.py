@@ -23,6 +23,7 @@ from orchestrate.core.indicators import (
     pc_entropy,
     preferences,
     r2,
+    reward_percentile,
     top_k_diversity,
     top_k_reward,
 )
@@ -158,6 +159,17 @@ def test_top_k_by_hand() -> None:
     assert top_k_diversity(qualities[:1], weights, candidates[:1], 3) == 0.0
     # Two that propose the same are no diversity, and count as two.
     assert top_k_diversity(qualities, weights[:1], [candidates[0], candidates[0], candidates[2]], 2) == 0.0
+
+
+def test_percentiles_of_rewards_by_hand() -> None:
+    qualities = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.8]])
+    weights = np.array([[1.0, 0.0], [0.5, 0.5]])
+    # Rewards 0, 0.5, 1 and 0.4, 0.5, 0.5.
+    assert reward_percentile(qualities, weights) == pytest.approx(0.5)
+    assert reward_percentile(qualities, weights, 25) == pytest.approx((0.25 + 0.45) / 2)
+    assert reward_percentile(qualities, weights, 0) == pytest.approx(0.2)
+    assert reward_percentile(qualities, weights, 100) == top_k_reward(qualities, weights, 1)
+    assert reward_percentile(qualities[:0], weights) == 0.0
 
 
 def test_candidates_differ_in_the_choices_that_either_makes() -> None:

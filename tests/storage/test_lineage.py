@@ -96,6 +96,7 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
             "pc_entropy",
             "preference_coverage",
             "top_10_reward",
+            "reward_percentile_50",
         )
     }
     scored = sum(

@@ -54,6 +54,9 @@ def test_a_search_only_gets_better() -> None:
     assert 0 < table[300]["pc_entropy"] < np.log(300)
     assert table[300]["preference_coverage"] == 1.0
     assert 0 < table[300]["top_10_diversity"] < 1
+    ranked = [table[300][f"reward_percentile_{one}"] for one in (25, 50, 75)]
+    assert ranked == sorted(ranked)
+    assert ranked[-1] < table[300]["top_10_reward"]
     assert all(("top_10_reward" in table[count]) == (count >= 13) for count in table)  # 10 feasible
 
 
