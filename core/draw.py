@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
+from operator import attrgetter
 
 import numpy as np
 
@@ -45,20 +46,25 @@ def draw_candidate(space: SearchSpace, rng: np.random.Generator) -> Candidate:
     return space.generate(lambda choice: draw(choice, rng))
 
 
-def draw_new(space: SearchSpace, seen: Collection[str], rng: np.random.Generator) -> Candidate:
-    """Draw a candidate whose digest isn't in `seen`; after many draws in vain, one of all that are left.
+def draw_new(
+    space: SearchSpace,
+    seen: Collection[str],
+    rng: np.random.Generator,
+    name: Callable[[Candidate], str] = attrgetter("digest"),
+) -> Candidate:
+    """Draw a candidate whose name isn't in `seen`; after many draws in vain, one of all that are left.
 
     Raises:
         SpaceExhausted: nothing is left, or nothing that so many draws found.
     """
     for _ in range(ATTEMPTS):
         candidate = draw_candidate(space, rng)
-        if candidate.digest not in seen:
+        if name(candidate) not in seen:
             return candidate
     left: list[Candidate] = []
     if space.size() is not None:
         everything = islice(enumerate_candidates(space), space.counting_limit)
-        left = [one for one in everything if one.digest not in seen]
+        left = [one for one in everything if name(one) not in seen]
     if not left:
         raise SpaceExhausted(
             f"{ATTEMPTS} draws from space {space.name!r} gave nothing new: all {len(seen)} candidates "

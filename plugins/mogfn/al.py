@@ -125,8 +125,8 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         ).repeat(8, axis=0)
         drawn = net.sample(Conditions(weights, np.full(len(weights), net.options.beta.high)), rng)
         around = [] if options.preference else self._neighbours(model, options.pool // 4, rng)
-        pool = list({one.digest: one for one in (*drawn, *around)}.values())
-        pool = [one for one in pool if one.digest not in snapshot.proposed]
+        named = {self.aliases.name(one): one for one in (*drawn, *around)}
+        pool = [one for name, one in named.items() if name not in snapshot.proposed]
         self.record(pool=float(len(pool)))
         return self._select(model, pool, snapshot, max(1, count - options.explore), rng)
 
@@ -140,9 +140,8 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         weights = np.array([preference[goal.name] for goal in self.problem.optimised])
         beta = net.options.beta.high
         drawn = net.sample(repeated(weights, 16 * count, beta), rng)
-        found = [
-            one for one in {one.digest: one for one in drawn}.values() if one.digest not in self.proposed
-        ]
+        named = {self.aliases.name(one): one for one in drawn}
+        found = [one for name, one in named.items() if name not in self.proposed]
         if not found:
             return []
         belief = model.believe(found, exactly=True)
@@ -207,7 +206,14 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
                 cache.update(zip(new, compute(new), strict=True))
             return np.array([cache[one] for one in candidates]).reshape(-1, self.objectives)
 
-        net = GFlowNet(walks, self.objectives, reward, self.options.gflownet, rng)
+        net = GFlowNet(
+            walks,
+            self.objectives,
+            reward,
+            self.options.gflownet,
+            rng,
+            log_multiplicity=self.aliases.log_multiplicity,
+        )
         if kept is not None:
             net.restore(below("policy", kept))
             return Learnt(model, net)

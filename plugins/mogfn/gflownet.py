@@ -59,11 +59,13 @@ class GFlowNet:
         options: TrainingOptions,
         rng: np.random.Generator,
         *,
+        log_multiplicity: Callable[[Sequence[Candidate]], NDArray[np.float64]] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.environment = environment
         self.options = options
         self.rewards = rewards
+        self._log_multiplicity = log_multiplicity
         self.memory = Memory(options.memory, objectives)
         self.encoder = Encoder(objectives, options.encoding, options.bins, options.beta)
         self.log_scalarise = log_scalarise(options.scalarisation)
@@ -203,6 +205,9 @@ class GFlowNet:
         def padded(values: Tensor) -> Tensor:
             return torch.zeros(count, width, dtype=torch.float64).index_put((owner, step), values.double())
 
+        log_rewards = conditions.beta * self.log_scalarise(conditions.weights, rewards)
+        if self._log_multiplicity is not None:
+            log_rewards -= self._log_multiplicity(walks.candidates)
         on = step.new_zeros(count, width, dtype=torch.bool)
         on[owner, step] = True
         dense = padded(forward)
@@ -213,7 +218,7 @@ class GFlowNet:
             padded(heads.flow),
             on,
             self.policy.log_z(encoded).squeeze(-1).double(),
-            torch.as_tensor(conditions.beta * self.log_scalarise(conditions.weights, rewards)),
+            torch.as_tensor(log_rewards),
         )
 
     # Asking ---------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         rng = generator(self.problem.seed, snapshot.number, 1)
         options = self.options
         weights = preferences(self.problem, options.preference, options.spread, count, rng, options.cover)
-        return distinct(net, weights, snapshot.proposed, rng)
+        return distinct(net, weights, snapshot.proposed, rng, self.aliases.name)
 
     def propose_for(self, preference: Mapping[str, float], count: int) -> Sequence[Suggestion]:
         snapshot = self.latest()
@@ -116,7 +116,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             raise SpecError(f"sampler {self.name!r} has no finished trial to learn from yet")
         weights = np.array([preference[goal.name] for goal in self.problem.optimised])
         rng = generator(self.problem.seed, snapshot.number, 2)
-        found = distinct(net, np.tile(weights, (count, 1)), self.proposed, rng)
+        found = distinct(net, np.tile(weights, (count, 1)), self.proposed, rng, self.aliases.name)
         conditions = repeated(weights, len(found), net.options.beta.high)
         graph = isinstance(net.environment, Graph)
         likely: list[float | None] = [None] * len(found)
@@ -157,7 +157,14 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         if scored:
             options = options.model_copy(update={"replay": 1.0})
         known = [told.candidate for told in scored]
-        net = GFlowNet(self._environment(known), self.objectives, reward, options, rng)
+        net = GFlowNet(
+            self._environment(known),
+            self.objectives,
+            reward,
+            options,
+            rng,
+            log_multiplicity=self.aliases.log_multiplicity,
+        )
         if kept is not None:
             net.restore(kept)
             return net
@@ -203,10 +210,11 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         for name, one in self._shown().items():
             if everything:
                 log_rewards = net.log_scalarise(one, net.rewards(everything))
-                truth = target(beta * log_rewards)[1]
+                truth = target(beta * log_rewards - self.aliases.log_multiplicity(everything))[1]
                 found[f"log_z/{name}_true"] = [(step, truth) for step in (1, net.options.steps)]
             if not isinstance(net.environment, Graph):
                 likely = net.log_probability(probes, repeated(one, len(probes), beta))
+                likely += self.aliases.log_multiplicity(probes)
                 found[f"rank_correlation/{name}"] = rank_correlation(
                     likely, net.log_scalarise(one, net.rewards(probes))
                 )

@@ -17,6 +17,7 @@ from ...core import Candidate, Observation, PluginOptions, Sampler, SearchProble
 from ...core.draw import draw_new
 from ...core.sampler import Curve
 from ...core.seeds import generator
+from .aliases import Aliases, AliasRule
 from .conditions import Cover
 from .options import TrainingOptions
 
@@ -47,6 +48,12 @@ class RoundOptions(PluginOptions):
         description="Range of an objective's values, by name; by default what was seen.",
     )
     log: tuple[str, ...] = Field(default=(), description="Objectives that count by their logarithm.")
+    aliases: AliasRule = Field(
+        default="separate",
+        description="Candidates that the space says are the same (`canonical`): each counts for itself; or "
+        "`merge`, only one is proposed; or `correct`, the policy, too, makes them together as often as it "
+        "should, on spaces of up to 50,000 candidates.",
+    )
     gflownet: TrainingOptions = Field(default=TrainingOptions(), description="The GFlowNet and its training.")
 
 
@@ -70,7 +77,7 @@ class Snapshot:
     told: Sequence[Told]
     pending: Sequence[Candidate]
     proposed: frozenset[str]
-    """Digests of all candidates proposed so far."""
+    """Names of all candidates proposed so far (see `Aliases`)."""
 
 
 class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
@@ -113,6 +120,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
             raise SpecError(
                 f"sampler {self.name!r}: alpha has {len(alpha)} numbers for {self.objectives} objectives"
             )
+        self.aliases = Aliases(problem.space, options.aliases)
         self._told: list[Told] = []
         self._pending: dict[int, Candidate] = {}
         self._proposed: set[str] = set()
@@ -129,7 +137,7 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
 
     @property
     def proposed(self) -> Collection[str]:
-        """Digests of all candidates asked for so far."""
+        """Names of all candidates asked for so far."""
         return self._proposed
 
     @property
@@ -162,10 +170,11 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
         if self._round is not None:
             if self._queue is None:
                 self._queue = list(self.propose(self._round, self.size(self._round.number)))
-            fresh = (one for one in self._queue[self._used :] if one.digest not in self._proposed)
+            fresh = (one for one in self._queue[self._used :] if self.aliases.name(one) not in self._proposed)
             candidate = next(fresh, None)
         if candidate is None:
-            candidate = draw_new(self.problem.space, self._proposed, generator(self.problem.seed, number, 0))
+            rng = generator(self.problem.seed, number, 0)
+            candidate = draw_new(self.problem.space, self._proposed, rng, self.aliases.name)
         self._note(number, candidate)
         return candidate
 
@@ -226,5 +235,5 @@ class RoundSampler(Sampler[RoundsT], Generic[RoundsT, LearntT]):
 
     def _note(self, number: int, candidate: Candidate) -> None:
         self._pending[number] = candidate
-        self._proposed.add(candidate.digest)
+        self._proposed.add(self.aliases.name(candidate))
         self._used += self._round is not None

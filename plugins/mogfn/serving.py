@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,9 +41,13 @@ def preferences(
 
 
 def distinct(
-    net: GFlowNet, weights: NDArray[np.float64], known: Collection[str], rng: np.random.Generator
+    net: GFlowNet,
+    weights: NDArray[np.float64],
+    known: Collection[str],
+    rng: np.random.Generator,
+    name: Callable[[Candidate], str] = attrgetter("digest"),
 ) -> list[Candidate]:
-    """Sample a candidate for each preference (n, d), none of them known (by digest) nor twice.
+    """Sample a candidate for each preference (n, d), none of them known (by name) nor twice.
 
     Fewer come back where the policy has no more to give.
     """
@@ -52,18 +57,18 @@ def distinct(
     spare: dict[str, Candidate] = {}
     for row in range(len(weights)):
         fresh = {
-            one.digest: one
+            called: one
             for one in drawn[row * TRIES : (row + 1) * TRIES]
-            if one.digest not in known and one.digest not in found
+            if (called := name(one)) not in known and called not in found
         }
         if fresh:
-            digest = next(iter(fresh))
-            found[digest] = fresh.pop(digest)
+            first = next(iter(fresh))
+            found[first] = fresh.pop(first)
         spare |= fresh
-    for digest, one in spare.items():
+    for called, one in spare.items():
         if len(found) >= len(weights):
             break
-        found.setdefault(digest, one)
+        found.setdefault(called, one)
     return list(found.values())
 
 
