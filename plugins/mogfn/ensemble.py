@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .environment import Floats
-from .gflownet import one_thread, seeded
+from .reproducible import one_thread, seeded
 
 Values = NDArray[np.float64]
 

@@ -78,6 +78,22 @@ def joined(parts: Sequence[Trajectories]) -> Trajectories:
     )
 
 
+def taken(walks: Trajectories, rows: Integers) -> Trajectories:
+    """Some of the walks, in this order."""
+    ends, lengths = np.cumsum(walks.lengths)[rows], walks.lengths[rows]
+    index: Integers = np.arange(int(lengths.sum())) + np.repeat(ends - np.cumsum(lengths), lengths)
+    return Trajectories(
+        [walks.candidates[int(row)] for row in rows],
+        np.repeat(np.arange(len(rows)), lengths),
+        walks.features[index],
+        walks.mask[index],
+        walks.actions[index],
+        None if walks.parents is None else walks.parents[index],
+        walks.fixed[rows],
+        None if walks.states is None else walks.states[index],
+    )
+
+
 class Environment(ABC):
     """A directed acyclic graph of states whose complete walks make candidates."""
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from .environment import Floats
-from .gflownet import one_thread, seeded
 from .keeping import below, under
+from .reproducible import one_thread, seeded
 
 gpytorch: Any = _gpytorch  # its types leave much unknown
 Values = NDArray[np.float64]

@@ -6,9 +6,8 @@ Jain et al., "Multi-Objective GFlowNets", arXiv 2210.12765 (MOGFN-PC).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from ...core import Candidate
 from .backward import by_ways, log_backward
 from .conditions import Conditions, Encoder, dirichlet
 from .environment import (
+    Act,
     ActBack,
     Bools,
     Environment,
@@ -29,6 +29,7 @@ from .environment import (
     joined,
     pick,
 )
+from .local_search import improved
 from .losses import (
     PENALTIES,
     Terms,
@@ -42,6 +43,7 @@ from .losses import (
 from .memory import Memory
 from .options import TrainingOptions
 from .policy import Conditioning, Heads, Policy
+from .reproducible import one_thread, seeded
 from .scalarise import log_scalarise
 
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
@@ -155,7 +157,10 @@ class GFlowNet:
         walks: list[Trajectories] = []
         if len(new):
             act = self._act(conditions[new], self.policy, self._rng, self._off_policy(done))
-            walks.append(self.environment.forward(len(new), act, self._rng))
+            made = self.environment.forward(len(new), act, self._rng)
+            if self.options.local_search:
+                made = self._search_around(made, conditions[new], act)
+            walks.append(made)
         if len(back):
             each = int(np.count_nonzero(old[: self.options.group]))
             known = self._known(conditions[back], each)
@@ -205,9 +210,6 @@ class GFlowNet:
         def padded(values: Tensor) -> Tensor:
             return torch.zeros(count, width, dtype=torch.float64).index_put((owner, step), values.double())
 
-        log_rewards = conditions.beta * self.log_scalarise(conditions.weights, rewards)
-        if self._log_multiplicity is not None:
-            log_rewards -= self._log_multiplicity(walks.candidates)
         on = step.new_zeros(count, width, dtype=torch.bool)
         on[owner, step] = True
         dense = padded(forward)
@@ -218,7 +220,7 @@ class GFlowNet:
             padded(heads.flow),
             on,
             self.policy.log_z(encoded).squeeze(-1).double(),
-            torch.as_tensor(log_rewards),
+            torch.as_tensor(self._log_rewards(walks.candidates, conditions, rewards)),
         )
 
     # Asking ---------------------------------------------------------------------------------------
@@ -275,6 +277,24 @@ class GFlowNet:
         reached = rewards / np.where(told, sums, 1.0)[:, None]
         return Conditions(np.where(told[:, None], reached, conditions.weights), conditions.beta)
 
+    def _search_around(self, walks: Trajectories, conditions: Conditions, act: Act) -> Trajectories:
+        """Better walks near these; all that is seen on the way is remembered."""
+
+        def judge(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+            rewards = self.rewards(candidates)
+            self.memory.add(candidates, rewards)
+            return self._log_rewards(candidates, conditions, rewards)
+
+        rounds, back = self.options.local_search, self._act_back(conditions)
+        return improved(self.environment, walks, act, back, judge, rounds, self._rng)
+
+    def _log_rewards(
+        self, candidates: Sequence[Candidate], conditions: Conditions, rewards: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What log P is to be, up to log Z: β log R, less the logarithm of how many are the same: (n,)."""
+        found = conditions.beta * self.log_scalarise(conditions.weights, rewards)
+        return found if self._log_multiplicity is None else found - self._log_multiplicity(candidates)
+
     def _known(self, conditions: Conditions, each: int) -> Sequence[Candidate]:
         """Known candidates worth training on, one a condition; `each` conditions in a row are equal."""
 
@@ -289,7 +309,7 @@ class GFlowNet:
         policy: Policy,
         rng: np.random.Generator,
         off_policy: tuple[float, float] = (0.0, 1.0),
-    ) -> Callable[[Integers, Floats, Bools], Integers]:
+    ) -> Act:
         """Choose as the policy does; off policy, with a share of uniform actions and at a temperature."""
         prepared = self._prepared(policy, conditions)
         exploration, temperature = off_policy
@@ -368,22 +388,3 @@ class GFlowNet:
             strict=True,
         ):
             group["lr"] = rate * factor
-
-
-@contextmanager
-def one_thread() -> Generator[None]:
-    """Compute on one thread: small networks are fastest so, and sums come out alike everywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def seeded(seed: int) -> Generator[None]:
-    """Draw from torch's default generator with a seed of one's own."""
-    with cast(Any, torch.random).fork_rng(devices=[]):
-        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
-        yield

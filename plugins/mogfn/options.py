@@ -64,6 +64,12 @@ class TrainingOptions(PluginOptions):
     annealing: bool = Field(
         default=False, description="Let exploration and tempering fade away as training goes on."
     )
+    local_search: int = Field(
+        default=0,
+        ge=0,
+        description="How many times half of each new walk is taken back and made again, and the better "
+        "candidate is kept (local search GFlowNets).",
+    )
     replay: float = Field(
         default=0.5, ge=0, le=1, description="Share of a batch that is walked back from known candidates."
     )

@@ -250,6 +250,7 @@ def test_gradients() -> None:
         {"loss": "subtb"},
         {"loss": "vargrad"},
         {"backward": "learned"},
+        {"local_search": 2, "replay": 0.0},
         {"replay": 0.0, "penalty": "huber"},
         {"average": 0.9, "encoding": "thermometer", "conditioning": "film"},
         {"tempering": 2.0, "annealing": True},
