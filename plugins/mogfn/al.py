@@ -11,12 +11,12 @@ from pydantic import Field
 
 from ...core import Candidate, Choice, SearchProblem, SearchSpace, SpecError, Suggestion, Value
 from ...core.draw import draw, draw_candidate
-from ...core.pareto import pareto_indices
 from ...core.seeds import generator
 from .conditions import Conditions
 from .describe import Describer
 from .improvement import Improvement, choose, directions
 from .options import TrainingOptions
+from .parents import parents
 from .rounds import RoundOptions, RoundSampler, Snapshot
 from .serving import best_first, preferences, repeated
 from .slots import Division
@@ -68,6 +68,12 @@ class AlOptions(RoundOptions):
     samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
     apart: int = Field(
         default=1, ge=0, description="Choices in which two proposals of a round differ at least."
+    )
+    backtrack: int = Field(
+        default=0,
+        ge=0,
+        description="Candidates at least whose neighbours are looked at: where the front has fewer, some "
+        "that were on it join, the better ones likelier.",
     )
     explore: int = Field(default=0, ge=0, description="Random candidates among a round's proposals.")
     pretraining: int = Field(
@@ -273,12 +279,11 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         return Improvement(front, directions(self.objectives, RAYS, generator(self.problem.seed, 0, 4)))
 
     def _neighbours(self, model: Model, count: int, rng: np.random.Generator) -> list[Candidate]:
-        """Candidates of the front with one choice changed."""
+        """Candidates of the front, or near it, with one choice changed."""
         values = [told.observation.values for told in model.scored]
-        front = pareto_indices(values, self.problem.goals) or list(range(len(model.scored)))
-        parents = [model.scored[index].candidate for index in front]
-        drawn: list[int] = rng.integers(len(parents), size=count).tolist()
-        return [changed(self.problem.space, parents[index], rng) for index in drawn]
+        around = parents(values, self.problem.goals, self.options.backtrack, rng)
+        drawn: list[int] = rng.integers(len(around), size=count).tolist()
+        return [changed(self.problem.space, model.scored[around[index]].candidate, rng) for index in drawn]
 
     # Exact objectives -----------------------------------------------------------------------------
 

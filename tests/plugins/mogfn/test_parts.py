@@ -20,6 +20,7 @@ from orchestrate.plugins.mogfn.ensemble import Ensemble
 from orchestrate.plugins.mogfn.improvement import Improvement, choose, directions, hypervolume
 from orchestrate.plugins.mogfn.model import unwarped, warped
 from orchestrate.plugins.mogfn.options import TrainingOptions
+from orchestrate.plugins.mogfn.parents import parents
 from orchestrate.plugins.mogfn.scalarise import FOCUS, LEAST, log_scalarise
 
 
@@ -104,6 +105,28 @@ def test_goals_are_met_in_their_direction_alone() -> None:
     assert np.exp(towards(goal, edge))[0] == pytest.approx(0.1 * edge.mean(), rel=0.05)
     for name in ("weighted-sum", "weighted-log-sum", "augmented-tchebycheff"):
         assert np.isfinite(log_scalarise(name)(goal, np.zeros((1, 2)))).all()
+
+
+def test_parents_are_the_front_and_then_what_was_on_it() -> None:
+    """Points a to f; the front is d alone. On it when they came: a, c, d. b, e and f never were."""
+    goals = (Goal("x", "maximize"), Goal("y", "maximize"))
+    points = [{"x": x, "y": y} for x, y in ((3, 3), (2, 2), (4, 1), (5, 5), (1, 4), (4, 4))]
+    counts = np.zeros((7, 6), np.int64)
+    for least in range(7):
+        for seed in range(200):
+            found = parents(points, goals, least, np.random.default_rng(seed))
+            assert len(set(found)) == len(found) == max(1, least)
+            counts[least, found] += 1
+    assert counts[1].tolist() == counts[0].tolist() == [0, 0, 0, 200, 0, 0]
+    # Ranks of a: 3 of 5 values, 3 of 5 (worst 3); of c: 2 and 5 (worst 5). So a is taken with 5/8.
+    assert counts[2, [1, 4, 5]].sum() == 0
+    assert counts[2, 0] / 200 == pytest.approx(5 / 8, abs=0.1)
+    assert counts[3].tolist() == [200, 0, 200, 200, 0, 0]
+    assert counts[4, 5] > counts[4, 1] > 0
+    assert (counts[6] == 200).all()
+    bounded = (*goals, Goal("z", None, maximum=0))
+    broken = [{**point, "z": 1.0} for point in points]
+    assert parents(broken, bounded, 2, np.random.default_rng(0)) == [*range(6)]
 
 
 def test_hypervolume_by_hand() -> None:
