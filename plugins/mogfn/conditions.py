@@ -136,6 +136,11 @@ def clustered(objectives: int, count: int) -> NDArray[np.float64]:
     return vq.kmeans2(drawn, count, iter=20, minit="++", rng=rng)[0]
 
 
+def covering(objectives: int, count: int, cover: Cover) -> NDArray[np.float64]:
+    """Evenly spread preferences, about `count` of them: (n, d)."""
+    return (even if cover == "lattice" else clustered)(objectives, count)
+
+
 def dirichlet(alpha: Sequence[float], count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw preferences: (count, d)."""
     return rng.dirichlet(alpha, count)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core import Candidate
 from .backward import by_ways, log_backward
-from .conditions import Conditions, Encoder, dirichlet
+from .conditions import Conditions, Encoder, covering, dirichlet
 from .environment import (
     Act,
     ActBack,
@@ -74,6 +74,9 @@ class GFlowNet:
         self._rng = rng
         self._dtype = dtype
         self._alpha = options.alpha if isinstance(options.alpha, tuple) else (options.alpha,) * objectives
+        self._fixed = None
+        if options.preferences != "dirichlet":
+            self._fixed = covering(objectives, options.fixed, options.preferences)
         with seeded(int(rng.integers(2**31))):
             self.policy = Policy(
                 environment.features,
@@ -138,7 +141,10 @@ class GFlowNet:
     def draw_conditions(self, done: float = 1.0) -> Conditions:
         """Draw a batch's conditions: `group` rows in a row are equal."""
         groups = self.options.batch // self.options.group
-        weights = dirichlet(self._alpha, groups, self._rng)
+        if self._fixed is None:
+            weights = dirichlet(self._alpha, groups, self._rng)
+        else:
+            weights = self._fixed[self._rng.integers(len(self._fixed), size=groups)]
         beta = self.options.beta.draw(groups, self._rng)
         warmup = self.options.beta.warmup
         if done < warmup:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from ...core import PluginOptions
-from .conditions import BetaOptions
+from .conditions import BetaOptions, Cover
 from .scalarise import Scalarisation
 
 BackwardName: TypeAlias = Literal["uniform", "learned", "maxent", "gsql"]
@@ -37,6 +37,12 @@ class TrainingOptions(PluginOptions):
         "parts of a front, too. `goal` asks for rewards in the preference's direction instead "
         "(goal-conditioned GFlowNets).",
     )
+    preferences: Literal["dirichlet"] | Cover = Field(
+        default="dirichlet",
+        description="What is trained on: preferences of any kind, or only so many fixed ones that cover all "
+        "(`lattice`, `k-means`).",
+    )
+    fixed: int = Field(default=64, ge=1, description="How many fixed preferences there are, or few more.")
     alpha: float | tuple[float, ...] = Field(
         default=1.0, description="Preferences are drawn from Dirichlet(alpha): a number, or one an objective."
     )

@@ -18,7 +18,7 @@ from ...core.sampler import Curve
 from ...core.seeds import generator
 from . import rewards
 from .anyorder import AnyOrder
-from .conditions import Conditions
+from .conditions import Conditions, even
 from .environment import Environment, Graph, HasEnvironment
 from .exact import rank_correlation, target
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
@@ -35,6 +35,8 @@ INFEASIBLE = 0.3
 probability, and no cliff that training would see nothing else of."""
 PROBES = 512
 """Random candidates that show the range of exact objectives, and how right a policy is."""
+VALIDATED = 16
+"""Preferences at least for which a policy is asked while it is trained."""
 POINTS = 50
 """Points of a training's curves, or few more."""
 ENUMERATED = 2000
@@ -171,7 +173,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         if scored:
             net.memory.add(known, reward(known))
         if self.exact:
-            course = Course(net, self._log_z)
+            course = Course(net, self._validated)
             net.train(watch=course.watch)
             self.record(**course.curves, **self._checks(net))
         else:
@@ -197,6 +199,14 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         weights = np.array([*self._shown().values()])
         learnt = net.log_z(Conditions(weights, np.full(len(weights), net.options.beta.high)))
         return {f"log_z/{name}": one for name, one in zip(self._shown(), learnt.tolist(), strict=True)}
+
+    def _validated(self, net: GFlowNet) -> dict[str, float]:
+        """How a policy does in training: log Z, and what it makes for preferences that stay the same."""
+        weights = even(self.objectives, VALIDATED).repeat(2, axis=0)
+        conditions = Conditions(weights, np.full(len(weights), net.options.beta.high))
+        made = net.sample(conditions, generator(self.problem.seed, 0, 6))
+        reward = np.exp(net.log_scalarise(weights, net.rewards(made)))
+        return {"served_reward": float(reward.mean()), **self._log_z(net)}
 
     def _checks(self, net: GFlowNet) -> dict[str, float | Curve]:
         """What tells whether a policy of exact objectives is right.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core import Candidate, SearchProblem
-from .conditions import Conditions, Cover, clustered, even
+from .conditions import Conditions, Cover, covering
 
 if TYPE_CHECKING:
     from .gflownet import GFlowNet
@@ -30,8 +30,7 @@ def preferences(
     cover: Cover = "lattice",
 ) -> NDArray[np.float64]:
     """Draw `count` evenly spread preferences, drawn together `around` one where it is given: (n, d)."""
-    spread_out = even if cover == "lattice" else clustered
-    known = spread_out(len(problem.optimised), max(SPREAD, count))
+    known = covering(len(problem.optimised), max(SPREAD, count), cover)
     weights = known[np.concatenate([rng.permutation(len(known)) for _ in range(1 + count // len(known))])]
     weights = weights[:count]
     if around is None:

@@ -251,6 +251,7 @@ def test_gradients() -> None:
         {"loss": "vargrad"},
         {"backward": "learned"},
         {"local_search": 2, "replay": 0.0},
+        {"preferences": "k-means", "fixed": 16},
         {"replay": 0.0, "penalty": "huber"},
         {"average": 0.9, "encoding": "thermometer", "conditioning": "film"},
         {"tempering": 2.0, "annealing": True},
@@ -264,6 +265,12 @@ def test_every_option_learns(options: dict[str, Any]) -> None:
     one.train(120)
     after = np.mean([errors(one, weights, 2.0)[0] for weights in SEEN])
     assert after < 0.5 * before
+
+
+def test_fixed_preferences_are_all_that_is_trained_on() -> None:
+    one = net(2.0, preferences="lattice", fixed=5)
+    drawn = np.concatenate([one.draw_conditions().weights for _ in range(20)])
+    assert np.unique(drawn, axis=0).tolist() == [[k / 4, 1 - k / 4] for k in range(5)]
 
 
 def test_a_temperature_may_be_asked_for() -> None:

@@ -105,6 +105,8 @@ def test_exact_objectives_need_no_trial(name: str) -> None:
         shown = sampler.diagnostics()
         assert {"loss", "log_z/branin", "log_z/currin", "log_z/even"} <= set(shown)
         assert len(shown["loss"]) == len(shown["log_z/even"]) == 50  # type: ignore[arg-type]
+        served = [value for _, value in shown["served_reward"]]  # type: ignore[union-attr]
+        assert 0 < np.mean(served[:5]) < np.mean(served[-5:]) < 1.1
         correlated = [shown[f"rank_correlation/{which}"] for which in ("branin", "currin", "even")]
         assert min(correlated) > 0.3
         assert not sampler.diagnostics()
