@@ -13,9 +13,6 @@ from ..core.hookspecs import JobEvent, StageEvent, TrialEvent, hookimpl
 from ..core.objective import Goal
 from ..core.pareto import feasible, hypervolume, pareto_indices, reference_point
 
-REFERENCE_AFTER = 5
-"""Scored trials after which a missing hypervolume reference is fixed."""
-
 LAST = 5
 """Finished trials that stay in sight."""
 
@@ -39,14 +36,15 @@ class StageProgress:
     """Best feasible value of each optimised goal, and the trial that has it."""
     front: list[Mapping[str, float]] = field(default_factory=list[Mapping[str, float]])
     reference: list[float] | None = None
-    """Hypervolume's corner, in loss form. The goals' own, or what the first trials give: see `add`."""
-    reference_given: bool = False
+    """Hypervolume's corner, in loss form: `reference_point` of all feasible trials so far, as in the report.
+    Where a goal has no `reference` it moves outwards with them."""
     hypervolume: float | None = None
     begun: float | None = None
     done_before: int = 0
     ended: float | None = None
     deadline: float | None = None
-    _first: list[Mapping[str, float]] = field(default_factory=list[Mapping[str, float]])
+    _ends: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Least and greatest feasible value of each optimised goal."""
 
     @property
     def done(self) -> int:
@@ -76,11 +74,7 @@ class StageProgress:
         return min(known, default=None)
 
     def add(self, number: int, state: str, values: Mapping[str, float]) -> None:
-        """Count an ended trial.
-
-        Hypervolume needs a reference point that stays: the goals' `reference`s where all have one,
-        else the worst values of the first feasible trials, moved out by a tenth of their range.
-        """
+        """Count an ended trial."""
         self.running.discard(number)
         if number in self.outcomes:
             return
@@ -101,13 +95,12 @@ class StageProgress:
     def _widen(self, values: Mapping[str, float]) -> None:
         points = [*self.front, values]
         self.front = [points[index] for index in pareto_indices(points, self.goals)]
-        if self.reference is None:
-            self._first.append(values)
-            self.reference_given = all(goal.reference is not None for goal in self.optimised)
-            if self.reference_given or len(self._first) >= REFERENCE_AFTER:
-                self.reference = reference_point(self._first, self.goals)
-        if self.reference is not None:
-            self.hypervolume = hypervolume(self.front, self.goals, self.reference)
+        for name, value in ((goal.name, values[goal.name]) for goal in self.optimised):
+            least, greatest = self._ends.get(name, (value, value))
+            self._ends[name] = min(least, value), max(greatest, value)
+        corners = [{name: ends[side] for name, ends in self._ends.items()} for side in (0, 1)]
+        self.reference = reference_point(corners, self.goals)
+        self.hypervolume = hypervolume(self.front, self.goals, self.reference)
 
     def reference_text(self) -> str:
         """The reference point in the objectives' own sense, and where it comes from."""
@@ -117,8 +110,8 @@ class StageProgress:
             f"{goal.name} {value if goal.direction == 'minimize' else -value:.4g}"
             for goal, value in zip(self.optimised, self.reference, strict=True)
         ]
-        origin = "" if self.reference_given else f", set by the first {REFERENCE_AFTER} trials"
-        return f"from {', '.join(parts)}{origin}"
+        given = all(goal.reference is not None for goal in self.optimised)
+        return f"from {', '.join(parts)}{'' if given else ', which moves with the worst trial'}"
 
 
 class View(Protocol):
