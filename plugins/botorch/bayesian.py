@@ -210,7 +210,7 @@ class BoTorchSampler(Sampler[OptionsT]):
         """The acquisition function over encoded candidates: a table to a list of values."""
         import torch
         from botorch.acquisition.logei import qLogNoisyExpectedImprovement
-        from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+        from botorch.acquisition.multi_objective import logei
         from botorch.acquisition.multi_objective.objective import IdentityMCMultiOutputObjective
         from botorch.acquisition.objective import GenericMCObjective
         from botorch.sampling import SobolQMCNormalSampler
@@ -238,7 +238,10 @@ class BoTorchSampler(Sampler[OptionsT]):
 
             function = qLogNoisyExpectedImprovement(objective=GenericMCObjective(utility), **common)
         else:
-            function = qLogNoisyExpectedHypervolumeImprovement(
+            # Else BoTorch compiles a kernel of the same values here: half a minute without a word, and a
+            # process that is killed meanwhile leaves a lock at which all later ones wait for ever.
+            logei._load_attempted = True  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            function = logei.qLogNoisyExpectedHypervolumeImprovement(
                 ref_point=self._reference(scales, worst, best),
                 objective=IdentityMCMultiOutputObjective(outcomes=list(range(goals))),
                 **common,

@@ -85,6 +85,18 @@ def test_one_objective_will_do() -> None:
     assert max(score(one)["near"] for one in asked) > -0.04
 
 
+def test_nothing_is_compiled_at_the_first_proposal(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = made(QNehvi)
+    from botorch.acquisition.multi_objective import logei
+    from torch.utils import cpp_extension
+
+    compiled: list[Any] = []
+    monkeypatch.setattr(logei, "_load_attempted", False)  # as in a new process
+    monkeypatch.setattr(cpp_extension, "load", lambda **source: compiled.append(source))
+    search(sampler, 8)
+    assert not compiled
+
+
 @pytest.mark.parametrize("cls", [QNehvi, QParEgo])
 def test_nothing_is_proposed_twice_until_nothing_is_left(cls: Any) -> None:
     sampler = made(cls)
