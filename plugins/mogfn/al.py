@@ -53,10 +53,11 @@ class AlOptions(RoundOptions):
         description="The model of measured objectives: a deep ensemble, or exact Gaussian processes "
         "(`pip install 'orchestrate-automl[botorch]'`), better on small numbers.",
     )
-    acquisition: Literal["ucb", "nehvi"] = Field(
+    acquisition: Literal["ucb", "thompson", "nehvi"] = Field(
         default="ucb",
-        description="What the GFlowNet is trained on: the upper confidence bounds of the objectives, by "
-        "preference; or the expected hypervolume improvement, which knows no preference.",
+        description="What the GFlowNet is trained on, by preference: the upper confidence bounds of the "
+        "objectives; or a function drawn from what the model holds possible, another each round; or the "
+        "expected hypervolume improvement, which knows no preference.",
     )
     kappa: float = Field(default=1.0, ge=0, description="Deviations added to the mean by `ucb`.")
     pool: int = Field(default=512, ge=1, description="Samples of the policy that a round chooses from.")
@@ -193,12 +194,14 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
             kept and below("model", kept),
         )
         improvement = self._improvement(model, [], rng) if self.options.acquisition == "nehvi" else None
+        path = model.path(rng) if self.options.acquisition == "thompson" else None
         floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(self.objectives)
         cache: dict[Candidate, NDArray[np.float64]] = {}
 
         def compute(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
             belief = model.believe(candidates)
-            above = unwarped(belief.mean + self.options.kappa * belief.deviation)
+            z = path(candidates) if path else belief.mean + self.options.kappa * belief.deviation
+            above = unwarped(z)
             if improvement is not None:
                 gain = improvement.expected(above[None], belief.chance)
                 return np.repeat(gain[:, None], self.objectives, axis=1) * 20

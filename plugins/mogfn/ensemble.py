@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +30,10 @@ class Surrogate(Protocol):
 
     def predict(self, features: Floats) -> tuple[Values, Values]:
         """Mean and standard deviation of features (n, F): two arrays (n, m)."""
+        ...
+
+    def path(self, rng: np.random.Generator) -> Callable[[Floats], Values]:
+        """Draw a function, from features (n, F) to values (n, m), that may be the true one."""
         ...
 
 
@@ -101,6 +105,20 @@ class Ensemble:
             found = self._net(torch.as_tensor(features)).double().numpy()
         deviation = np.maximum(found.std(axis=0), 1e-3) * self._calibration
         return found.mean(axis=0) * self._scale + self._mean, deviation * self._scale
+
+    def path(self, rng: np.random.Generator) -> Callable[[Floats], Values]:
+        """Draw a function that may be the true one: for each column a member, its distance calibrated."""
+        outputs = len(self._mean)
+        chosen = rng.integers(len(self._net.linear), size=outputs)
+
+        def follow(features: Floats) -> Values:
+            with torch.no_grad(), one_thread():
+                found = self._net(torch.as_tensor(features)).double().numpy()
+            mean = found.mean(axis=0)
+            away = found[chosen, :, np.arange(outputs)].T - mean
+            return (mean + away * self._calibration) * self._scale + self._mean
+
+        return follow
 
     def _train(
         self, inputs: Tensor, targets: Tensor, weights: Tensor, steps: int, learning_rate: float, decay: float

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import gpytorch as _gpytorch
 import numpy as np
@@ -17,6 +17,8 @@ from .reproducible import one_thread, seeded
 
 gpytorch: Any = _gpytorch  # its types leave much unknown
 Values = NDArray[np.float64]
+FEATURES = 1024
+"""Random features of a function that is drawn."""
 
 
 class _Exact(gpytorch.models.ExactGP):
@@ -82,6 +84,45 @@ class GaussianProcesses:
                 deviations.append(found.variance.clamp(min=1e-10).sqrt().numpy())
         scaled = np.column_stack(deviations) * self._scale
         return np.column_stack(means) * self._scale + self._mean, scaled
+
+    def path(self, rng: np.random.Generator) -> Callable[[Floats], Values]:
+        with torch.no_grad(), one_thread():
+            paths = [_path(model, rng) for model in self._models]
+
+        def follow(features: Floats) -> Values:
+            inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
+            with torch.no_grad(), one_thread():
+                found = [path(inputs).numpy() for path in paths]
+            return np.column_stack(found) * self._scale + self._mean
+
+        return follow
+
+
+def _path(model: Any, rng: np.random.Generator) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Draw from the posterior: a function of random Fourier features, drawn from the prior, and what corrects
+    it where there are data (Wilson et al., arXiv 2002.09309).
+    """
+    inputs: torch.Tensor = model.train_inputs[0]
+    targets: torch.Tensor = model.train_targets
+    noise: torch.Tensor = model.likelihood.noise.detach()
+    constant: torch.Tensor = model.mean_module.constant.detach()
+    amplitude: torch.Tensor = (2 * model.covar_module.outputscale.detach() / FEATURES).sqrt()
+    lengths: torch.Tensor = model.covar_module.base_kernel.lengthscale.detach()
+    spread = np.sqrt(5 / rng.chisquare(5, FEATURES))[:, None]  # Matérn 5/2: a t distribution of frequencies
+    frequencies = torch.as_tensor(rng.standard_normal((FEATURES, inputs.shape[1])) * spread) / lengths
+    phases = torch.as_tensor(rng.uniform(0, 2 * np.pi, FEATURES))
+    weights = torch.as_tensor(rng.standard_normal(FEATURES))
+
+    def prior(where: torch.Tensor) -> torch.Tensor:
+        return constant + amplitude * torch.cos(where @ frequencies.T + phases) @ weights
+
+    def kernel(where: torch.Tensor) -> torch.Tensor:
+        return model.covar_module(where, inputs).to_dense()
+
+    seen = targets - prior(inputs) - noise.sqrt() * torch.as_tensor(rng.standard_normal(len(targets)))
+    covariance = kernel(inputs) + noise * torch.eye(len(targets))
+    correction: torch.Tensor = cast(Any, torch.linalg).solve(covariance, seen)
+    return lambda where: prior(where) + kernel(where) @ correction
 
 
 def _fit(

@@ -125,6 +125,19 @@ class Model:
             self._chance(means, deviations, features),
         )
 
+    def path(self, rng: np.random.Generator) -> Callable[[Sequence[Candidate]], Values]:
+        """Draw a function that may be the true one: of n candidates, z of the optimised goals (n, d)."""
+        paths = [(names, surrogate.path(rng)) for names, surrogate in self._parts.values()]
+
+        def follow(candidates: Sequence[Candidate]) -> Values:
+            features = self._describe(candidates)
+            found: dict[str, Values] = {}
+            for names, path in paths:
+                found |= dict(zip(names, path(features).T, strict=True))
+            return np.column_stack([found[goal.name] for goal in self.problem.optimised])
+
+        return follow
+
     def values(self, z: Values) -> list[dict[str, float]]:
         """Values of the optimised goals, in their units, of z (n, d)."""
         goals = self.problem.optimised

@@ -194,6 +194,13 @@ def test_a_surrogate_predicts_and_knows_what_it_does_not(name: str) -> None:
     far = model.predict(4 * features[80:] + 4)[1]
     assert (far.mean(axis=0) > 1.5 * deviation.mean(axis=0)).all()
     assert (model.error < values.std(axis=0)).all()
+    # Functions that may be true: each its own, and together what was predicted.
+    drawn = np.array([model.path(np.random.default_rng(seed))(features[80:]) for seed in range(200)])
+    assert np.abs(drawn.mean(axis=0) - mean).max() < 0.5 * deviation.max()
+    assert drawn.std(axis=0).mean(axis=0) == pytest.approx(deviation.mean(axis=0), rel=0.25)
+    path = model.path(np.random.default_rng(0))
+    assert np.array_equal(path(features[80:]), path(features[80:]))
+    assert np.array_equal(path(features[80:]), drawn[0])
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:

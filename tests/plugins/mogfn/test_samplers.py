@@ -268,6 +268,7 @@ def test_options_that_fit_no_objective_are_refused(name: str, options: dict[str,
     "options",
     [
         {"acquisition": "nehvi"},
+        {"acquisition": "thompson"},
         {"gflownet": {**SMALL, "scalarisation": "goal"}},
         {"preference": {"branin": 1.0}, "explore": 1, "apart": 2},
         {"backtrack": 12},
