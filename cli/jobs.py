@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import typer
+
 from ..core.errors import JobNotFoundError
 from ..core.objective import Goal
 from ..scheduler.selection import pareto
 from ..scheduler.settings import Settings
 from ..storage.catalog import Catalog
 from ..storage.models import TERMINAL_TRIAL_STATES, JobRow, StageRow, TrialRow
+from ..storage.moved import follow
 
 OVER = ("finished", "failed", "cancelled")
 """States of a job in which nothing more will happen by itself."""
@@ -26,8 +29,10 @@ OVERHEADS = ("propose", "static", "fingerprint", "recall", "launch", "run", "mea
 
 @contextmanager
 def opened(settings: Settings) -> Generator[Catalog]:
-    """Open the catalog, which must be there."""
+    """Open the catalog, which must be there; if its project was moved, its files are found again."""
     with Catalog.open(settings.catalog_url, create=False) as catalog:
+        if former := follow(catalog, settings.home):
+            typer.echo(f"this project was moved here from {former}: its paths were written anew", err=True)
         yield catalog
 
 

@@ -27,6 +27,7 @@ from ..storage.catalog import Catalog
 from ..storage.ledger import JobDraft, Ledger, RecallPolicy
 from ..storage.lineage import Drainer
 from ..storage.models import StageRow, TrialRow
+from ..storage.moved import follow
 from ..storage.owner import this_process
 from ..storage.report import write_report
 from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
@@ -94,6 +95,7 @@ def create(job: Job, text: str, settings: Settings) -> Ledger:
         stages=tuple(stage.spec.name for stage in job.stages),
     )
     catalog = Catalog.open(settings.catalog_url, patience=PATIENCE_SECONDS)
+    follow(catalog, settings.home)
     return catalog.create_job(draft, this_process(), LEASE_SECONDS)
 
 
@@ -107,6 +109,7 @@ def resume(job_id: str, settings: Settings, registry: Registry | None = None) ->
         SpecError: its plugins no longer accept the job's file.
     """
     catalog = Catalog.open(settings.catalog_url, create=False, patience=PATIENCE_SECONDS)
+    follow(catalog, settings.home)
     row = catalog.job(job_id)
     if row.state in ("finished", "cancelled"):
         raise JobBusyError(f"job {row.id} is {row.state}: there is nothing to resume")

@@ -44,7 +44,10 @@ def ui(
 
     def show(base: str) -> None:
         if mirrors is None:
-            typer.echo(f"MLflow knows nothing of {row.id} yet: `orchestrate lineage sync {row.id}` tells it")
+            afresh = "" if backlog else " --afresh"  # it was sent, and to another store
+            typer.echo(
+                f"MLflow knows nothing of {row.id} yet: `orchestrate lineage sync {row.id}{afresh}` tells it"
+            )
         elif backlog:
             typer.echo(
                 f"MLflow lacks {backlog} events of {row.id}: `orchestrate lineage sync {row.id}` sends them"

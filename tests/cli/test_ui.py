@@ -9,9 +9,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 
+from orchestrate.storage.catalog import Catalog
+from orchestrate.storage.engine import writing
+from orchestrate.storage.models import OutboxRow
 from tests.cli.conftest import Run
 from tests.cli.test_main import MAIN
 
@@ -21,6 +26,13 @@ def test_a_tracking_server_is_linked_to_and_nothing_is_started(run: Run, done: s
     assert ended.code == 0
     assert f"MLflow knows nothing of {done} yet: `orchestrate lineage sync {done}`" in ended.out
     assert f"{done}: http://mlflow.example:5000\n" in ended.out
+
+
+def test_a_store_that_another_stands_in_for_is_told_afresh(run: Run, done: str, catalog: Catalog) -> None:
+    with writing(catalog.engine) as session:
+        session.execute(update(OutboxRow).values(done_at=datetime.now(UTC)))
+    ended = run("ui", "--tracking", "http://other.example:5000", "--no-browser")
+    assert f"`orchestrate lineage sync {done} --afresh`" in ended.out
 
 
 def test_sync_needs_a_job_to_begin_afresh(run: Run, done: str) -> None:
