@@ -57,6 +57,10 @@ def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Job:
     return resolve(document.data, registry, document)
 
 
+_PLAINER = {"Tuple": "list", "Dictionary": "map", "Mapping": "map", " after validation": ""}
+"""What pydantic says, and a person who writes YAML."""
+
+
 def resolve(data: Any, registry: Registry, document: Document | None = None, *, check: bool = True) -> Job:
     """Turn a job file's data into a job.
 
@@ -150,8 +154,12 @@ class _Resolver:
                 remedy = near_misses(str(loc[-1]), _keys(model, loc[:-1]))
             elif item["type"] == "missing":
                 message, value = "required key is missing", None
+            elif item["type"] == "string_pattern_mismatch":
+                message = "write letters, digits, spaces and . _ - only, a letter or a digit first"
             elif isinstance(value, dict | list):
                 value = None
+                for told, said in _PLAINER.items():
+                    message = message.replace(told, said)
             self.problem(path, message[:1].lower() + message[1:], remedy, value)
 
     def _plugins_of_broken(self, data: Mapping[str, Any]) -> None:

@@ -77,7 +77,9 @@ class ChoiceSpec(BaseModel):
             raise ValueError(f"low {bounds[0]} is above high {bounds[1]}")
         if bounds and self.log and bounds[0] <= 0:
             raise ValueError(f"`log` needs a low above 0, not {bounds[0]}")
-        self.choice("")  # core has the last word: an option listed twice
+        options = self.categorical or ()
+        if len({(type(option), option) for option in options}) < len(options):
+            raise ValueError(f"lists an option twice: {list(options)}")
         return self
 
     def choice(self, name: str) -> Choice:

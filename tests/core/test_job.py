@@ -86,6 +86,7 @@ def test_all_mistakes_come_at_once_with_their_places(registry: Registry) -> None
     [
         ("from: search", "from: serch", "stages.1.take.from", "no earlier stage is called 'serch'"),
         ("name: final", "name: search", "stages.1.name", "a second stage called 'search'"),
+        ("name: good", "name: a/b", "name", "letters, digits, spaces and . _ - only"),
         (
             "  - {name: accuracy}\n",
             "  - {name: flops}\n",

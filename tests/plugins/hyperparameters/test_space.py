@@ -108,7 +108,11 @@ WRONG = {
     "nothing": ("a: {log: true}", "choices.a", "give exactly one of"),
     "two kinds": ("a: {real: [0, 1], integer: [0, 1]}", "choices.a", "not integer and real"),
     "an option twice": ("a: {categorical: [x, x]}", "choices.a", "lists an option twice"),
-    "no options": ("a: {categorical: []}", "choices.a.categorical", "at least 1 item"),
+    "no options": (
+        "a: {categorical: []}",
+        "choices.a.categorical",
+        "list should have at least 1 item, not 0",
+    ),
     "a fraction": ("a: {integer: [0, 1.5]}", "choices.a.integer.1", "valid integer"),
     "a boolean bound": ("a: {real: [false, 1]}", "choices.a.real.0", "valid number"),
     "one bound": ("a: {integer: [3]}", "choices.a.integer.1", "missing"),
