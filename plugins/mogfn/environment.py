@@ -118,8 +118,8 @@ class Environment(ABC):
 class Graph(Environment):
     """A graph with several ways to a candidate; its states are rows of whole numbers.
 
-    It is graded: all ways to a state have the same length. The last action is *stop*; from the states
-    where it is allowed, it makes the candidate.
+    It is graded: all ways to a state have the same length. Two actions never lead from one state to the
+    same one. The last action is *stop*; from the states where it is allowed, it makes the candidate.
     """
 
     @abstractmethod

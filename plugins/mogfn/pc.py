@@ -22,6 +22,7 @@ from .conditions import Conditions, even
 from .environment import Environment, Graph, HasEnvironment
 from .exact import rank_correlation, target
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
+from .scalarise import FOCUS, cosine
 from .serving import best_first, distinct, preferences, repeated
 from .slots import Division
 from .walk import Walks
@@ -90,6 +91,8 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
 
     def start(self, problem: SearchProblem) -> None:
         super().start(problem)
+        if self.options.order == "any":
+            self._environment(())  # a space whose choices have no such order is refused before any trial
         self._net: GFlowNet | None = None
         self._values: dict[str, dict[str, float]] = {}
 
@@ -204,9 +207,11 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         """How a policy does in training: log Z, and what it makes for preferences that stay the same."""
         weights = even(self.objectives, VALIDATED).repeat(2, axis=0)
         conditions = Conditions(weights, np.full(len(weights), net.options.beta.high))
-        made = net.sample(conditions, generator(self.problem.seed, 0, 6))
-        reward = np.exp(net.log_scalarise(weights, net.rewards(made)))
-        return {"served_reward": float(reward.mean()), **self._log_z(net)}
+        rewards = net.rewards(net.sample(conditions, generator(self.problem.seed, 0, 6)))
+        found = {"served_reward": float(np.exp(net.log_scalarise(weights, rewards)).mean())}
+        if net.options.scalarisation == "goal":
+            found["focus_accuracy"] = float(np.mean(cosine(weights, rewards) >= FOCUS))
+        return found | self._log_z(net)
 
     def _checks(self, net: GFlowNet) -> dict[str, float | Curve]:
         """What tells whether a policy of exact objectives is right.

@@ -30,13 +30,18 @@ def log_scalarise(name: Scalarisation) -> Scalarise:
     return lambda weights, rewards: np.log(np.maximum(method(rewards, weights), LEAST))
 
 
+def cosine(goals: Floats, rewards: Floats) -> Floats:
+    """Cosine of the angle between goals (n, d) and rewards (n, d): (n,)."""
+    norms = np.linalg.norm(rewards, axis=-1) * np.linalg.norm(goals, axis=-1)
+    return (rewards * goals).sum(axis=-1) / np.maximum(norms, 1e-12)
+
+
 def towards(goals: Floats, rewards: Floats) -> Floats:
     """Log of the mean reward times a power of its cosine to the goal; floored where that is out of focus.
 
     Roy et al., "Goal-conditioned GFlowNets for Controllable Multi-Objective Molecular Design",
     arXiv 2306.04620, section 3.
     """
-    norms = np.linalg.norm(rewards, axis=-1) * np.linalg.norm(goals, axis=-1)
-    cosine = (rewards * goals).sum(axis=-1) / np.maximum(norms, 1e-12)
-    inside = np.maximum(rewards.mean(axis=-1), LEAST) * np.maximum(cosine, LEAST) ** SHARPNESS
-    return np.log(np.where(cosine >= FOCUS, np.maximum(inside, LEAST), LEAST))
+    close = cosine(goals, rewards)
+    inside = np.maximum(rewards.mean(axis=-1), LEAST) * np.maximum(close, LEAST) ** SHARPNESS
+    return np.log(np.where(close >= FOCUS, np.maximum(inside, LEAST), LEAST))

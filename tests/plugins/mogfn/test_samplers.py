@@ -28,6 +28,7 @@ from orchestrate.plugins.mogfn.hypergrid import HyperGrid
 from orchestrate.plugins.mogfn.pc import MogfnPc
 from orchestrate.plugins.mogfn.sequences import NGrams
 from tests.plugins.mogfn.spaces import Slots, everything
+from tests.plugins.mogfn.test_anyorder import Varying
 
 GOALS = (Goal("branin", "maximize"), Goal("currin", "maximize"))
 GRID = HyperGrid(HyperGrid.Options(size=16))
@@ -279,6 +280,20 @@ def test_options_that_fit_no_objective_are_refused(name: str, options: dict[str,
 def test_variants_propose_valid_candidates(options: dict[str, Any]) -> None:
     asked = run(started("mogfn-al", **options), range(16))
     assert len(set(asked)) == 16
+
+
+def test_goals_are_said_to_be_met_or_not() -> None:
+    training = {**SMALL, "steps": 60, "learning_rate": 1e-2, "scalarisation": "goal"}
+    sampler = started("mogfn-pc", exact=("branin", "currin"), gflownet=training)
+    sampler.ask(0)
+    shares = [share for _, share in sampler.diagnostics()["focus_accuracy"]]  # type: ignore[union-attr]
+    assert len(shares) == 60
+    assert 0 <= min(shares) < max(shares) <= 1
+
+
+def test_a_space_without_an_order_is_refused_before_any_trial() -> None:
+    with pytest.raises(SpecError, match="any order"):
+        started("mogfn-pc", Varying(), (Goal("b", "maximize"),), order="any")
 
 
 def test_a_huge_conditional_space() -> None:
