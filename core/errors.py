@@ -42,7 +42,7 @@ class SpecError(OrchestrateError, ValueError):
         self.problems = tuple(problems)
         self.file = file
         lines = [
-            message,
+            message if self.problems or not file else f"{file}: {message}",
             *(f"  {file + ', ' if file else ''}{problem}" for problem in self.problems),
         ]
         super().__init__("\n".join(lines))

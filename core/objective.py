@@ -34,6 +34,9 @@ class StaticObjective(Objective[OptionsT]):
     launched, and recomputed for a recalled candidate.
     """
 
+    needs_network: ClassVar[bool] = False
+    """Whether it builds the candidate's network, so that the space must have one."""
+
     @abstractmethod
     def compute(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> float:
         """Compute the value. Deterministic; free to build the network (`space.build`)."""

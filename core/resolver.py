@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from .candidate import Candidate
 from .errors import (
     OrchestrateError,
     PluginError,
@@ -20,10 +17,11 @@ from .errors import (
     near_misses,
 )
 from .fingerprint import Fingerprint
-from .job import Job, Stage, stopped_by
-from .objective import CombinedObjective, Goal, Objective, ReportedObjective, StaticObjective
+from .fitting import misfits
+from .job import Job, Stage
+from .objective import CombinedObjective, Goal, Objective, ReportedObjective
 from .overrides import apply_override
-from .parallel import CodedStrategy, ParallelStrategy
+from .parallel import ParallelStrategy
 from .plugin import Plugin, PluginOptions, StageReference
 from .program import Program
 from .registry import Registry
@@ -57,7 +55,13 @@ def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Job:
     return resolve(document.data, registry, document)
 
 
-_PLAINER = {"Tuple": "list", "Dictionary": "map", "Mapping": "map", " after validation": ""}
+_NAMED = ("PluginSpec", "ObjectiveSpec", "RecallSpec", "EarlyStoppingSpec")
+_PLAINER = {
+    "Tuple": "list",
+    "Dictionary": "map",
+    "valid tuple": "valid list",
+    " after validation": "",
+}
 """What pydantic says, and a person who writes YAML."""
 
 
@@ -104,7 +108,8 @@ class _Resolver:
         ]
         self._names(spec)
         if self.check and not self.problems and task is not None:
-            self._cross_check(task, [stage for stage in stages if stage is not None])
+            for misfit in (found for stage in stages if stage is not None for found in misfits(stage, task)):
+                self.problem(*misfit)
         self._raise()
         assert task is not None
         return Job(
@@ -156,8 +161,13 @@ class _Resolver:
                 message, value = "required key is missing", None
             elif item["type"] == "string_pattern_mismatch":
                 message = "write letters, digits, spaces and . _ - only, a letter or a digit first"
+            elif item["type"] == "model_type":
+                message = "a map is wanted"
+                if isinstance(value, str) and item.get("ctx", {}).get("class_name") in _NAMED:
+                    remedy = f'Write `{{name: "{value}"}}`.'
             elif isinstance(value, dict | list):
                 value = None
+            if item["type"] != "value_error":
                 for told, said in _PLAINER.items():
                     message = message.replace(told, said)
             self.problem(path, message[:1].lower() + message[1:], remedy, value)
@@ -257,7 +267,10 @@ class _Resolver:
                     near_misses(part, simple),
                 )
             if not strangers:
-                self._checked(path, lambda objective=objective: objective.check(goals))
+                try:
+                    objective.check(goals)
+                except OrchestrateError as error:
+                    self.problem(path, str(error).rstrip("."))
         for index, (wanted, goal) in enumerate(zip(spec.objectives, goals, strict=True)):
             if (
                 wanted.direction == "none"
@@ -338,83 +351,6 @@ class _Resolver:
 
     def _no_stage(self, path: Sequence[str | int], name: str, earlier: Sequence[str]) -> None:
         self.problem(path, f"no earlier stage is called {name!r}", near_misses(name, earlier))
-
-    def _cross_check(self, task: Task, stages: Sequence[Stage]) -> None:
-        for stage in stages:
-            path = ("stages", stage.index)
-            program = f"program {stage.spec.program.name!r}"
-            if stage.program.needs_network and not stage.space.builds:
-                self.problem(
-                    (*path, "program"),
-                    f"{program} needs networks, and space {stage.space.name!r} builds none",
-                    "",
-                )
-            stopping = stage.spec.early_stopping
-            if stopping and not stage.program.reports_steps:
-                self.problem(
-                    (*path, "early_stopping"),
-                    f"{program} doesn't report by step",
-                    "Remove early_stopping.",
-                )
-            if (
-                stopping
-                and stopping.objective
-                and stopping.objective not in {goal.name for goal in stage.goals}
-            ):
-                self.problem(
-                    (*path, "early_stopping", "objective"),
-                    f"no objective is called {stopping.objective!r}",
-                    near_misses(stopping.objective, [goal.name for goal in stage.goals]),
-                )
-            if stopping and stage.goals:
-                index = stopped_by(stage)
-                if not _known_early(stage, index):
-                    self.problem(
-                        (*path, "early_stopping"),
-                        f"objective {stage.goals[index].name!r} is not reported by step",
-                        "Name a reported one as `objective`.",
-                    )
-            if stopping and stopping.name != "asha" and stage.batch > 1:
-                self.problem(
-                    (*path, "early_stopping", "name"),
-                    f"candidates that train {stage.batch} at a time are stopped early by asha only",
-                    "Take asha.",
-                )
-            self._checked((*path, "program"), lambda stage=stage: stage.program.check(stage.space, task))
-            if stage.strategy is not None and stage.spec.workers is not None:
-                if stage.spec.workers.processes > 1 and not isinstance(stage.strategy, CodedStrategy):
-                    self.problem(
-                        (*path, "workers", "processes"),
-                        f"{stage.strategy.name!r} makes one process of each worker",
-                        "Raise `count` instead.",
-                    )
-                workers, models = stage.spec.workers.count, stage.batch if stage.goals else 1
-                self._checked((*path, "workers", "strategy"), partial(stage.strategy.check, workers, models))
-            if stage.sampler is not None:
-                self._checked((*path, "sampler"), lambda stage=stage: _start(stage))
-
-    def _checked(self, path: Sequence[str | int], check: Any) -> None:
-        try:
-            check()
-        except OrchestrateError as error:
-            self.problem(path, str(error).rstrip("."))
-
-
-def _known_early(stage: Stage, index: int) -> bool:
-    """Whether the objective has a value at each report: it is reported, or combined from what is known."""
-    kinds = {goal.name: objective for goal, objective in zip(stage.goals, stage.objectives, strict=True)}
-    objective = stage.objectives[index]
-    if isinstance(objective, CombinedObjective):
-        parts = [kinds[part] for part in objective.parts]
-        return all(isinstance(part, ReportedObjective | StaticObjective) for part in parts)
-    return isinstance(objective, ReportedObjective)
-
-
-def _start(stage: Stage) -> None:
-    """Let a throw-away sampler see the problem, since it may refuse it."""
-    assert stage.sampler is not None
-    key = Candidate.digest.func if stage.fingerprint else None  # it only asks whether there is one
-    type(stage.sampler)(stage.sampler.options).start(replace(stage.problem, key=key))
 
 
 def _bare(spec: PluginSpec) -> PluginSpec:

@@ -13,6 +13,7 @@ class Parameters(StaticObjective):
     summary = "trainable parameters of the network"
     direction = "minimize"
     unit = "parameters"
+    needs_network = True
 
     def compute(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> float:
         return float(network(space, candidate, shape).parameters)
@@ -31,6 +32,7 @@ class Flops(StaticObjective):
     summary = "floating-point operations of one forward pass, two a multiply-accumulate"
     direction = "minimize"
     unit = "FLOPs"
+    needs_network = True
 
     def compute(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> float:
         return float(network(space, candidate, shape).flops)
@@ -43,6 +45,7 @@ class Macs(StaticObjective):
     summary = "multiply-accumulates of one forward pass"
     direction = "minimize"
     unit = "MACs"
+    needs_network = True
 
     def compute(self, candidate: Candidate, space: SearchSpace, shape: Shape) -> float:
         return network(space, candidate, shape).flops / 2

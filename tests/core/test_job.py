@@ -86,6 +86,19 @@ def test_all_mistakes_come_at_once_with_their_places(registry: Registry) -> None
     [
         ("from: search", "from: serch", "stages.1.take.from", "no earlier stage is called 'serch'"),
         ("name: final", "name: search", "stages.1.name", "a second stage called 'search'"),
+        (
+            "{name: nasbench201, width: 4, depth: 1}",
+            "{name: hyperparameters, choices: {x: {real: [0, 1]}}}",
+            "objectives.1",
+            "'flops' needs networks, and space 'hyperparameters' of stage 'search' builds none",
+        ),
+        (
+            "program: {name: train, epochs: 2}",
+            "program: train",
+            "stages.0.program",
+            'Write `{name: "train"}`',
+        ),
+        ("epochs: 2}", "epochs: 2}\n    take: search", "stages.0.take", "a map is wanted (got 'search')."),
         ("name: good", "name: a/b", "name", "letters, digits, spaces and . _ - only"),
         (
             "  - {name: accuracy}\n",
@@ -137,6 +150,9 @@ def test_parts_that_do_not_fit_are_refused(registry: Registry) -> None:
 def test_a_file_that_is_no_map_or_not_there(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="a job file is a map"):
         resolve([1, 2], registry)
+    (tmp_path / "empty.yaml").write_text("")
+    with pytest.raises(SpecError, match=r"empty\.yaml: a job file is a map"):
+        load(tmp_path / "empty.yaml", registry)
     with pytest.raises(SpecError, match="can't read the job file"):
         load(tmp_path / "nowhere.yaml", registry)
 
