@@ -14,6 +14,8 @@ from ...core.draw import draw, draw_candidate
 from ...core.seeds import generator
 from .conditions import Conditions
 from .describe import Describer
+from .edits import Edits, EditWalks
+from .environment import Environment
 from .improvement import Improvement, choose, directions
 from .options import TrainingOptions
 from .parents import parents
@@ -31,6 +33,8 @@ RAYS = 96
 """Directions that see the hypervolume."""
 SHORTLIST = 256
 """Candidates whose improvement is computed by samples, and whose exact objectives are."""
+PARENTS = 32
+"""Candidates at most that a walk of edits chooses from."""
 FLOOR = 0.25
 """Quantile of finished trials at which the reward that the GFlowNet sees begins."""
 
@@ -69,6 +73,12 @@ class AlOptions(RoundOptions):
     samples: int = Field(default=24, ge=1, description="Samples of the model behind an improvement.")
     apart: int = Field(
         default=1, ge=0, description="Choices in which two proposals of a round differ at least."
+    )
+    edits: int = Field(
+        default=0,
+        ge=0,
+        description="Let a walk choose a candidate of the front and change so many of its choices at most, "
+        "as in the paper; 0: it makes all choices anew.",
     )
     backtrack: int = Field(
         default=0,
@@ -159,13 +169,15 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         found = [found[index] for index in order]
         mean, deviation = belief.mean[order], belief.deviation[order]
         low, middle, high = (model.values(mean + sign * deviation) for sign in (-1, 0, 1))
-        likely = net.log_probability(found, repeated(weights, len(found), beta))
+        likely: list[float | None] = [None] * len(found)
+        if net.environment.one_walk:
+            likely = net.log_probability(found, repeated(weights, len(found), beta)).tolist()
         return [
             Suggestion(
                 one,
                 middle[row],
                 {name: abs(high[row][name] - low[row][name]) / 2 for name in middle[row]},
-                float(likely[row]),
+                likely[row],
             )
             for row, one in enumerate(found)
         ]
@@ -215,8 +227,12 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
                 cache.update(zip(new, compute(new), strict=True))
             return np.array([cache[one] for one in candidates]).reshape(-1, self.objectives)
 
+        environment: Environment = walks
+        if self.options.edits:
+            near = self._parents(model, rng)[:PARENTS]
+            environment = EditWalks(Edits(self.problem.space, near, self.options.edits), walks.division)
         net = GFlowNet(
-            walks,
+            environment,
             self.objectives,
             reward,
             self.options.gflownet,
@@ -228,6 +244,8 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
             return Learnt(model, net)
         known = [told.candidate for told in scored]
         known += self._neighbours(model, 2 * len(known), rng)
+        if isinstance(environment, EditWalks):
+            known = [one for one in known if environment.edits.writings(one)]
         net.memory.add(known, reward(known))
         loss = net.train()
         errors = {f"surrogate_error/{name}": error for name, error in model.errors.items()}
@@ -283,10 +301,14 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
 
     def _neighbours(self, model: Model, count: int, rng: np.random.Generator) -> list[Candidate]:
         """Candidates of the front, or near it, with one choice changed."""
-        values = [told.observation.values for told in model.scored]
-        around = parents(values, self.problem.goals, self.options.backtrack, rng)
+        around = self._parents(model, rng)
         drawn: list[int] = rng.integers(len(around), size=count).tolist()
-        return [changed(self.problem.space, model.scored[around[index]].candidate, rng) for index in drawn]
+        return [changed(self.problem.space, around[index], rng) for index in drawn]
+
+    def _parents(self, model: Model, rng: np.random.Generator) -> list[Candidate]:
+        values = [told.observation.values for told in model.scored]
+        found = parents(values, self.problem.goals, self.options.backtrack, rng)
+        return [model.scored[index].candidate for index in found]
 
     # Exact objectives -----------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,8 @@ class Environment(ABC):
 
     features: int
     actions: int
+    one_walk: ClassVar[bool] = True
+    """Whether a candidate has one walk, so that its probability is that walk's."""
 
     @abstractmethod
     def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
@@ -121,6 +123,8 @@ class Graph(Environment):
     It is graded: all ways to a state have the same length. Two actions never lead from one state to the
     same one. The last action is *stop*; from the states where it is allowed, it makes the candidate.
     """
+
+    one_walk = False
 
     @abstractmethod
     def first(self) -> Integers:

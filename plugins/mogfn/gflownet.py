@@ -238,13 +238,13 @@ class GFlowNet:
             return self.environment.forward(len(conditions), act, rng).candidates
 
     def log_probability(self, candidates: Sequence[Candidate], conditions: Conditions) -> NDArray[np.float64]:
-        """Log P(x | w, β) of candidates, each under its condition: (n,). In a tree only.
+        """Log P(x | w, β) of candidates, each under its condition: (n,). Where they have one walk only.
 
         Raises:
-            TypeError: the environment is a graph, where a candidate has many walks.
+            TypeError: a candidate has many walks.
         """
-        if isinstance(self.environment, Graph):
-            raise TypeError("in a graph many walks lead to a candidate: use exact.terminating_distribution")
+        if not self.environment.one_walk:
+            raise TypeError("many walks lead to a candidate: in a graph, see exact.terminating_distribution")
         walks = self.environment.backward(candidates, None, self._rng)
         with torch.no_grad(), one_thread():
             return self.terms(walks, conditions, conditions.weights).forward.sum(dim=1).numpy()

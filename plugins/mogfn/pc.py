@@ -19,7 +19,7 @@ from ...core.seeds import generator
 from . import rewards
 from .anyorder import AnyOrder
 from .conditions import Conditions, even
-from .environment import Environment, Graph, HasEnvironment
+from .environment import Environment, HasEnvironment
 from .exact import rank_correlation, target
 from .rounds import RoundOptions, RoundSampler, Snapshot, Told
 from .scalarise import FOCUS, cosine
@@ -123,9 +123,8 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         rng = generator(self.problem.seed, snapshot.number, 2)
         found = distinct(net, np.tile(weights, (count, 1)), self.proposed, rng, self.aliases.name)
         conditions = repeated(weights, len(found), net.options.beta.high)
-        graph = isinstance(net.environment, Graph)
         likely: list[float | None] = [None] * len(found)
-        if not graph:
+        if net.environment.one_walk:
             likely = [float(one) for one in net.log_probability(found, conditions)]
         suggestions = [
             Suggestion(one, self._exact_values(one), log_probability=log_p)
@@ -227,7 +226,7 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
                 log_rewards = net.log_scalarise(one, net.rewards(everything))
                 truth = target(beta * log_rewards - self.aliases.log_multiplicity(everything))[1]
                 found[f"log_z/{name}_true"] = [(step, truth) for step in (1, net.options.steps)]
-            if not isinstance(net.environment, Graph):
+            if net.environment.one_walk:
                 likely = net.log_probability(probes, repeated(one, len(probes), beta))
                 likely += self.aliases.log_multiplicity(probes)
                 found[f"rank_correlation/{name}"] = rank_correlation(
