@@ -95,7 +95,7 @@ def test_the_target_is_learnt(edits: Edits) -> None:
         )
 
     options = TrainingOptions(
-        batch=64, beta=BetaOptions(high=2.0, warmup=0.0), learning_rate=1e-2, width=64, steps=150
+        batch=64, beta=BetaOptions(high=2.0, warmup=0.0), learning_rate=1e-2, width=64, steps=220
     )
     walks, weights = EditWalks(edits), np.array([0.8, 0.2])
     net = GFlowNet(walks, 2, rewards, options, np.random.default_rng(0))
@@ -110,7 +110,7 @@ def test_the_target_is_learnt(edits: Edits) -> None:
     for name, share in zip(names, chances, strict=True):
         reached[edits.result(name)] += share
     wanted, log_z = exact.target(2.0 * net.log_scalarise(weights, rewards(list(reached))))
-    assert exact.distance(np.array([*reached.values()]), wanted) < 0.12
+    assert exact.distance(np.array([*reached.values()]), wanted) < 0.15
     assert net.log_z(repeated(weights, 1, 2.0))[0] == pytest.approx(log_z, abs=0.15)
 
 
