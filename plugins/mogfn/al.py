@@ -245,7 +245,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         known = [told.candidate for told in scored]
         known += self._neighbours(model, 2 * len(known), rng)
         if isinstance(environment, EditWalks):
-            known = [one for one in known if environment.edits.writings(one)]
+            known = [one for one in known if environment.edits.near(one)]
         net.memory.add(known, reward(known))
         loss = net.train()
         errors = {f"surrogate_error/{name}": error for name, error in model.errors.items()}

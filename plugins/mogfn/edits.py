@@ -29,7 +29,7 @@ class Edits(SearchSpace):
     asked first whether it stays, since hardly any other answer would say so.
 
     A candidate of this space tells its parent. What is near several of them has several names here
-    (`writings`), each of which one walk makes.
+    (`write`), each of which one walk makes.
     """
 
     name: ClassVar[str] = "edits"
@@ -38,7 +38,7 @@ class Edits(SearchSpace):
     def __init__(self, space: SearchSpace, parents: Sequence[Candidate], most: int) -> None:
         super().__init__()
         self.space, self.parents, self.most = space, parents, most
-        self._written: dict[Candidate, list[Candidate]] = {}
+        self._near: dict[Candidate, list[int]] = {}
 
     def choices(self, choose: Choose) -> None:
         self._follow(choose)
@@ -47,12 +47,33 @@ class Edits(SearchSpace):
         """The candidate that edits make."""
         return self._follow(Choose(lambda choice: edited[choice.name]))
 
-    def writings(self, candidate: Candidate) -> list[Candidate]:
-        """The edits that make a candidate, one for each parent that is near enough."""
-        if candidate not in self._written:
-            tried = (self._write(index, candidate) for index in range(len(self.parents)))
-            self._written[candidate] = [edited for edited in tried if self.result(edited) == candidate]
-        return self._written[candidate]
+    def near(self, candidate: Candidate) -> list[int]:
+        """The parents that a candidate can be made from."""
+        if candidate not in self._near:
+            changes = [0] * len(self.parents)
+
+            def pick(choice: Choice) -> Value:
+                value = candidate[choice.name]
+                for index, parent in enumerate(self.parents):
+                    changes[index] += _stays(parent, choice) and _differ(parent[choice.name], value)
+                return value
+
+            self.space.generate(pick)
+            self._near[candidate] = [index for index, count in enumerate(changes) if count <= self.most]
+        return self._near[candidate]
+
+    def write(self, candidate: Candidate, index: int) -> Candidate:
+        """The edits of a parent that make a candidate near it."""
+
+        def pick(choice: Choice) -> Value:
+            if choice.name == PARENT:
+                return index
+            if choice.name.endswith(KEPT):
+                name = choice.name.removesuffix(KEPT)
+                return candidate[name] == self.parents[index][name]
+            return candidate[choice.name]
+
+        return self.generate(pick)
 
     def _follow(self, choose: Choose) -> Candidate:
         parent = self.parents[choose.categorical(PARENT, range(len(self.parents)))]
@@ -60,30 +81,14 @@ class Edits(SearchSpace):
 
         def pick(choice: Choice) -> Value:
             nonlocal left
-            old = parent.get(choice.name)
-            stays = choice.name in parent and old in choice
+            stays = _stays(parent, choice)
             if stays and (left == 0 or (_endless(choice) and choose.categorical(*_whether(choice)))):
-                return old
+                return parent[choice.name]
             value = _offered(choose, choice)
-            left -= stays and (type(value), value) != (type(old), old)
+            left -= stays and _differ(parent[choice.name], value)
             return value
 
         return self.space.generate(pick)
-
-    def _write(self, index: int, candidate: Candidate) -> Candidate:
-        """Edits of a parent towards a candidate; beside it where that is too far."""
-        parent = self.parents[index]
-
-        def pick(choice: Choice) -> Value:
-            if choice.name == PARENT:
-                return index
-            if choice.name.endswith(KEPT):
-                name = choice.name.removesuffix(KEPT)
-                return candidate.get(name) == parent[name]
-            value = candidate.get(choice.name)
-            return value if value in choice else _first(choice)
-
-        return self.generate(pick)
 
 
 class EditWalks(Environment):
@@ -106,13 +111,23 @@ class EditWalks(Environment):
     def backward(
         self, candidates: Sequence[Candidate], act: ActBack | None, rng: np.random.Generator
     ) -> Trajectories:
-        written = [self.edits.writings(candidate) for candidate in candidates]
-        edited = [among[int(rng.integers(len(among)))] for among in written]
+        near = [self.edits.near(candidate) for candidate in candidates]
+        chosen = [among[int(rng.integers(len(among)))] for among in near]
+        edited = [self.edits.write(one, index) for one, index in zip(candidates, chosen, strict=True)]
         return self._of(self.walks.backward(edited, act, rng), candidates)
 
     def _of(self, walks: Trajectories, candidates: Sequence[Candidate]) -> Trajectories:
-        parents = np.array([len(self.edits.writings(candidate)) for candidate in candidates])
+        parents = np.array([len(self.edits.near(candidate)) for candidate in candidates])
         return replace(walks, candidates=candidates, fixed=walks.fixed + np.log(parents))  # less log P_B
+
+
+def _stays(parent: Candidate, choice: Choice) -> bool:
+    """Whether a parent's answer may stay."""
+    return choice.name in parent and parent[choice.name] in choice
+
+
+def _differ(one: Value, other: Value) -> bool:
+    return type(one) is not type(other) or one != other
 
 
 def _endless(choice: Choice) -> bool:
@@ -131,7 +146,3 @@ def _offered(choose: Choose, choice: Choice) -> Value:
             return choose.integer(name, low, high, step=step, log=log)
         case Real(name, low, high, log):
             return choose.real(name, low, high, log=log)
-
-
-def _first(choice: Choice) -> Value:
-    return choice.options[0] if isinstance(choice, Categorical) else choice.low

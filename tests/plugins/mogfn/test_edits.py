@@ -53,7 +53,7 @@ def test_what_is_one_change_away_by_hand() -> None:
     assert len(made) == 9 + 9 + 9 - 3
     assert {one for one, count in made.items() if count == 2} == {flat("aaaa"), flat("abaa"), flat("acaa")}
     for candidate in everything(Flat()):
-        assert len(NEAR.writings(candidate)) == made[candidate]
+        assert len(NEAR.near(candidate)) == made[candidate]
 
 
 def test_what_a_change_brings_along_is_free() -> None:
@@ -63,7 +63,7 @@ def test_what_a_change_brings_along_is_free() -> None:
     assert deeper <= made
     changed = Candidate({"depth": 2, "kind0": "conv", "kernel0": 3, "kind1": "conv", "kernel1": 3})
     assert changed not in made
-    assert not SLOTS.writings(changed)
+    assert not SLOTS.near(changed)
 
 
 @settings(max_examples=40)
@@ -75,11 +75,12 @@ def test_every_edit_is_a_candidate_and_written_once_a_parent(space: Described, s
     made = walks.forward(8, chance(rng), rng)
     for candidate in made.candidates:
         assert replay(space, candidate) == candidate
-        written = walks.edits.writings(candidate)
-        assert len({one.get(PARENT, 0) for one in written}) == len(written) >= 1
+        near = walks.edits.near(candidate)
+        written = [walks.edits.write(candidate, index) for index in near]
+        assert [one.get(PARENT, 0) for one in written] == near
         assert {walks.edits.result(one) for one in written} == {candidate}
-    for parent in parents:
-        assert walks.edits.writings(parent)
+    for index, parent in enumerate(parents):
+        assert index in walks.edits.near(parent)
     back = walks.backward(made.candidates, None, rng)
     assert list(back.candidates) == list(made.candidates)
     assert back.mask[np.arange(len(back.actions)), back.actions].all()
