@@ -8,7 +8,9 @@ Typer's classes are its private copy of Click's, so their parameters are typed l
 
 from __future__ import annotations
 
+import atexit
 import inspect
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -70,6 +72,7 @@ class Front(Group):
         except (typer.Exit, typer.Abort, TyperException):
             raise  # Typer shows its own
         except KeyboardInterrupt:
+            _leave_ray_alone()
             typer.echo("\ninterrupted", err=True)
             raise typer.Exit(130) from None
         except Exception as error:
@@ -78,6 +81,13 @@ class Front(Group):
             if ctx.params.get("debug") or not known(error):
                 raise
             raise typer.Exit(show(error)) from None
+
+
+def _leave_ray_alone() -> None:
+    """Let Ray, interrupted while it was imported, not try to shut down at exit what it never started."""
+    worker = sys.modules.get("ray._private.worker")
+    if worker is not None and not worker.is_initialized():
+        atexit.unregister(worker.shutdown)
 
 
 class PluginCommand(TyperCommand):

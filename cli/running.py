@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..core.errors import CatalogError, ClusterError, StaleLeaseError
 from ..core.hookspecs import JobEvent, StageEvent, hookimpl
 from ..core.registry import Registry
 from ..storage.models import TERMINAL_TRIAL_STATES
@@ -39,7 +40,7 @@ def run(
     registry.listen(progress)
     log = _Log(settings, progress)
     registry.listen(log)
-    with _viewed(progress, log, stderr=as_json, quiet=quiet):
+    with _viewed(progress, log, stderr=as_json, quiet=quiet), _resumable(progress):
         outcome = work()
     if as_json:
         print_json(_data(outcome, settings))
@@ -48,6 +49,19 @@ def run(
     else:
         _print(outcome, settings)
     return {"finished": 0, "interrupted": INTERRUPTED}.get(outcome.state, FAILED)
+
+
+@contextmanager
+def _resumable(progress: Progress) -> Generator[None]:
+    """Say how to go on when the driver itself can't."""
+    try:
+        yield
+    except StaleLeaseError:
+        raise  # another driver goes on
+    except (CatalogError, ClusterError, KeyboardInterrupt):
+        if progress.job:
+            typer.echo(f"{progress.job} stopped: `orchestrate resume {progress.job}` continues it", err=True)
+        raise
 
 
 def _past(settings: Settings, job_id: str) -> Mapping[str, Past]:

@@ -34,8 +34,8 @@ def plan(
 ) -> None:
     """Check a job file and show what it would do. Creates nothing.
 
-    Tries one candidate for one batch, and shows stages, size of the space, trials, workers, an
-    estimate of the time, and whose plugins would run. Exit code 1 when the trial run fails.
+    Tries one candidate for one batch where the program can, and shows stages, size of the space, trials,
+    workers, an estimate of the time, and whose plugins would run. Exit code 1 when the trial run fails.
     """
     from ...core.registry import Registry
     from ...core.resolver import load
@@ -148,10 +148,11 @@ def _rehearsal(stage: StagePlan) -> None:
             f"{stage.name}: the trial run failed after {seconds(tried.took)}: {tried.error}", style="red"
         )
         return
-    each = (
-        "" if tried.seconds_per_trial is None else f"; a trial takes about {seconds(tried.seconds_per_trial)}"
-    )
     values = f"; {pairs(tried.values)}" if tried.values else ""
     bound = f"; infeasible: {tried.infeasible}" if tried.infeasible else ""
     what = f" with {choices(tried.candidate)}" if tried.candidate else ""
+    if tried.seconds_per_trial is None:  # no `rehearse`, or it needs an earlier stage's files
+        out.print(f"{stage.name}: program {stage.program} isn't tried; it would run{what}{values}{bound}")
+        return
+    each = f"; a trial takes about {seconds(tried.seconds_per_trial)}"
     out.print(f"{stage.name}: tried for {seconds(tried.took)}{what}{values}{bound}{each}")

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from orchestrate.cli import running
+from orchestrate.core import JobEvent
+from orchestrate.core.errors import ClusterError
+from orchestrate.core.registry import Registry
+from orchestrate.scheduler.driver import JobOutcome
 from orchestrate.scheduler.settings import Settings
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.engine import writing
@@ -217,3 +222,17 @@ def test_db_check_finds_what_must_not_be(run: Run, done: str, catalog: Catalog) 
     assert ended.code == 1
     assert "digest" in json.loads(ended.out)[0]["problem"]
     assert "1 finding" in run("db", "check").out
+
+
+def test_a_driver_that_can_not_go_on_says_how_to_resume(
+    done: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = Registry([])
+
+    def work() -> JobOutcome:
+        registry.hook.job_started(event=JobEvent(done, "made", ("search",)))
+        raise ClusterError("Ray went away")
+
+    with pytest.raises(ClusterError):
+        running.run(work, registry, Settings(), as_json=False, quiet=True)
+    assert f"`orchestrate resume {done}`" in capsys.readouterr().err

@@ -243,3 +243,36 @@ def test_the_shell_completes_commands_jobs_and_plugins(done: str) -> None:
 
 def test_completion_is_silent_without_a_catalog() -> None:
     assert complete("orchestrate show x") == []
+
+
+def test_ctrl_c_while_ray_is_imported_leaves_no_traceback() -> None:
+    code = """
+import atexit, sys, types
+from orchestrate.cli import main
+half = types.SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: 1 / 0)
+sys.modules["ray._private.worker"] = half
+atexit.register(half.shutdown)
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+main.app.command("stop")(stop)
+sys.argv = ["orchestrate", "stop"]
+main.main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "\ninterrupted\n")
+
+
+def test_plan_says_when_a_program_can_not_be_tried(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text("def train(trial):\n    return trial.candidate['x']\n")
+    (tmp_path / "job.yaml").write_text(
+        "name: counted\n"
+        "space: {name: hyperparameters, choices: {x: {real: [0, 1]}}}\n"
+        "objectives: [{metric: value, direction: minimize}]\n"
+        "stages:\n"
+        "  - {name: search, program: {name: 'python:counted:train'}, sampler: {name: random}, trials: 3}\n"
+    )
+    planned = run("plan", "job.yaml")
+    assert planned.code == 0
+    assert "search: program python:counted:train isn't tried; it would run with x=" in planned.out
