@@ -26,6 +26,10 @@ from ..report.markdown import result, stages, summary
 from .client import LONGEST_TAG, NOTE, DatasetRef, Point, Status
 from .links import artifact_url, model_url, run_url
 
+EXPERIMENT_NOTE = (
+    "Orchestrate's jobs of this name. A job is a run, called by the job's id; below it a run for each stage, "
+    "and below that one for each trial. What came out stands on the job's page; plots are its artifacts."
+)
 NOTED = 10  # rows of the front in the job's note
 NOTED_HITS = 25  # recalled trials in a stage's note
 COLUMNS = 40  # choices that get columns of their own in the table of trials

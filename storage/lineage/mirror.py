@@ -47,8 +47,11 @@ class Mirror:
         self._job = catalog.job(job_id)
         self._stages = {row.id: row for row in catalog.stages(job_id)}
         self._recorder = Recorder(tracking_uri, artifact_root(tracking_uri))
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # by which the UI picks its view
-        self._remember(f"experiment:{job_id}", self._recorder.open_experiment(self._job.name, kind))
+        about = {
+            "mlflow.experimentKind": "custom_model_development",  # by which the UI picks its view
+            NOTE: describe.EXPERIMENT_NOTE,
+        }
+        self._remember(f"experiment:{job_id}", self._recorder.open_experiment(self._job.name, about))
         self._recorder.load_index(job_id)
         self._written: dict[int, tuple[str, bool, bool]] = {}  # trials told in full, and how they stood
         self._invalidated: set[tuple[int, int | None]] = set()  # invalidations (stage, tombstone) told
@@ -137,7 +140,7 @@ class Mirror:
         job = self._job
         start = ms(job.started_at or job.created_at)
         run_id = self._recorder.create_run(
-            entity_of(job.id), job.name, start, {JOB: job.id, **describe.origin_tags(job)}
+            entity_of(job.id), job.id, start, {JOB: job.id, **describe.origin_tags(job)}
         )
         return self._remember(f"job:{job.id}", run_id)
 

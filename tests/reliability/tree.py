@@ -26,7 +26,8 @@ def tree(store: str, job_id: str, server: str | None = None) -> dict[str, Any]:
 
     def path(run: Any) -> str:
         parent = names.get(run.data.tags.get("mlflow.parentRunId", ""))
-        return f"{path(parent)}/{run.info.run_name}" if parent else str(run.info.run_name)
+        name = str(run.info.run_name).replace(job_id, "job")
+        return f"{path(parent)}/{name}" if parent else name
 
     twice = [name for name, count in Counter(map(path, found)).items() if count > 1]
     assert not twice, f"there twice: {twice}"
