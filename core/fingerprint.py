@@ -69,6 +69,9 @@ class Fingerprint(Plugin[OptionsT]):
     exact: ClassVar[bool] = False
     """Whether equal prints mean equal candidates, so that measured objectives are shared too."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Options that never change a key (limits, audits): with other values of them, the memory is the same."""
+
     def prepare(self) -> None:
         """Make ready, when a stage begins: start processes, load tables. Its time isn't a candidate's.
 

@@ -47,7 +47,10 @@ def namespace(stage: Stage, job: Job) -> dict[str, Any]:
             for goal, objective in zip(stage.goals, stage.objectives, strict=True)
             if not isinstance(objective, StaticObjective | CombinedObjective)
         ],
-        "hasher": {**_identity(stage.fingerprint), "version": stage.fingerprint.version},
+        "hasher": {
+            **_identity(stage.fingerprint, stage.fingerprint.incidental),
+            "version": stage.fingerprint.version,
+        },
     }
 
 
@@ -105,8 +108,8 @@ def familiarity(
     return known
 
 
-def _identity(plugin: Plugin) -> dict[str, Any]:
-    return {"name": plugin.name, "options": plugin.options.model_dump(mode="json")}
+def _identity(plugin: Plugin, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    return {"name": plugin.name, "options": plugin.options.model_dump(mode="json", exclude=set(without))}
 
 
 def _version(job: Job, plugin: Plugin) -> str:

@@ -37,6 +37,7 @@ class FunctionalHash(Fingerprint[FunctionalHashOptions]):
     name: ClassVar[str] = "functional-hash"
     summary: ClassVar[str] = "candidates that compute the same share a result"
     version: ClassVar[int] = 1
+    incidental: ClassVar[frozenset[str]] = frozenset({"check", "seconds", "memory", "isolate"})
 
     def __init__(self, options: FunctionalHashOptions | None = None) -> None:
         super().__init__(options)

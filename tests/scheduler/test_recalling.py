@@ -272,6 +272,18 @@ def test_another_program_option_space_or_hasher_is_another_namespace(change: dic
     assert context(one) == context(data(recall={}))
 
 
+def test_limits_and_audits_of_a_hasher_leave_the_namespace_as_it_is() -> None:
+    def context(**options: Any) -> str:
+        one = data(recall={})
+        one["space"] = {"name": "nasbench201"}
+        one["stages"][0]["recall"] = {"name": "functional-hash", **options}
+        job = resolve(one, Registry.discover(), check=False)
+        return recall_policy(job.stages[0], namespace(job.stages[0], job)).context
+
+    assert context(check=0.5, seconds=3, memory=512, isolate=False) == context()
+    assert context(examples=8) != context()
+
+
 def test_an_epoch_more_is_the_same_namespace_where_the_learning_rate_is_constant() -> None:
     def made(epochs: int, schedule: str) -> tuple[str, int | None]:
         one = data(recall={"name": "exact"})
