@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from ...core.crash import crash_points
-from ...core.errors import OrchestrateError
 from ..artifacts import safe_name
+from .failures import DeletedError, UnreachableError, code_of, passing
 from .patience import again, patient
 
 if TYPE_CHECKING:
@@ -42,20 +41,6 @@ NOTE = "mlflow.note.content"
 LONGEST_PARAM, LONGEST_TAG, LONGEST_KEY, LONGEST_DIGEST = 6000, 8000, 250, 36  # MLflow's limits
 ROOM = 400_000  # characters a request: MLflow's server takes a megabyte, and the client doesn't split by it
 PAGE = 1000
-LATER = frozenset(
-    {
-        "INTERNAL_ERROR",  # whatever went wrong on the way to a server or a database
-        "TEMPORARILY_UNAVAILABLE",
-        "REQUEST_LIMIT_EXCEEDED",
-        "DEADLINE_EXCEEDED",
-        "CANCELLED",
-        "ABORTED",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",  # someone will mend the account
-        "PERMISSION_DENIED",
-    }
-)
-
 _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -68,18 +53,6 @@ _SETTINGS = {
 }
 # An inherited active model would be stamped on every metric. Read when MLflow is imported.
 _UNWANTED = ("MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID")
-
-
-class RefusedError(OrchestrateError, ValueError):
-    """MLflow refuses this write and always will: leave it, go on with the others."""
-
-
-class UnreachableError(OrchestrateError, ConnectionError):
-    """MLflow can't be reached or can't do it now: try again later."""
-
-
-class DeletedError(OrchestrateError, LookupError):
-    """A person deleted this run in MLflow: leave it alone."""
 
 
 @dataclass(frozen=True)
@@ -426,36 +399,6 @@ def quieten() -> None:
     for name in _UNWANTED:
         os.environ.pop(name, None)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def code_of(error: BaseException) -> str:
-    """MLflow's code of an error; "" for errors that aren't MLflow's."""
-    return str(getattr(error, "error_code", "") or "")
-
-
-def classified(error: Exception) -> OrchestrateError | None:
-    """What an error means for the delivery, or None for one that isn't MLflow's doing."""
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, UnreachableError | RefusedError | DeletedError):
-        return error
-    first = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    if isinstance(error, MlflowException):
-        code = code_of(error)
-        if code in LATER:
-            return UnreachableError(first)
-        if code == "INVALID_PARAMETER_VALUE" and "must be in the 'active' state" in str(error):
-            return DeletedError(first)
-        return RefusedError(f"{code}: {first}")
-    # The network's errors, those of an artifact folder, and what MLflow lets through of its database's.
-    if isinstance(error, OSError | SQLAlchemyError):
-        return UnreachableError(first)
-    return None
-
-
-def passing(error: Exception) -> bool:
-    """Whether the same request may succeed a moment later."""
-    return isinstance(classified(error), UnreachableError)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

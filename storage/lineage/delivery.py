@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ...core.errors import OrchestrateError
 from ..catalog import Catalog
 from . import outbox
-from .client import DeletedError, RefusedError, UnreachableError, classified
+from .failures import DeletedError, RefusedError, UnreachableError, classified
 from .mirror import Mirror, grouped
 
 log = logging.getLogger(__name__)

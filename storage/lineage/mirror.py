@@ -19,7 +19,7 @@ from ..catalog import Catalog
 from ..models import TERMINAL_TRIAL_STATES, ArtifactRow, HitRow, JobRow, OutboxRow, StageRow, TrialRow
 from ..recall import reasons, statistics, trace
 from ..report.facts import JobFacts, StageFacts, read
-from . import describe, outbox
+from . import describe, notes, outbox
 from .client import JOB, NOTE, PARENT, NetworkFiles, Recorder, chunks
 from .describe import entity_of, ms
 from .links import artifact_root, model_url, run_url, store_name
@@ -49,7 +49,7 @@ class Mirror:
         self._recorder = Recorder(tracking_uri, artifact_root(tracking_uri))
         about = {
             "mlflow.experimentKind": "custom_model_development",  # by which the UI picks its view
-            NOTE: describe.EXPERIMENT_NOTE,
+            NOTE: notes.EXPERIMENT_NOTE,
         }
         self._remember(f"experiment:{job_id}", self._recorder.open_experiment(self._job.name, about))
         self._recorder.load_index(job_id)
@@ -60,7 +60,7 @@ class Mirror:
         """Mirror what the row tells of.
 
         Raises:
-            Exception: what MLflow's client raises (`client.classified` says what it means), or an
+            Exception: what MLflow's client raises (`failures.classified` says what it means), or an
                 error of the catalog.
         """
         if row.kind.startswith("trial_"):
@@ -114,7 +114,7 @@ class Mirror:
         self._report_files(facts, run_id)
         points = describe.progress_points(facts.search.progress) if facts.search else []
         points += describe.count_points([t for stage in facts.stages for t in stage.trials], job.ended_at)
-        note = describe.job_note(facts, self._recorder.experiment_id, self._recorder.runs, models)
+        note = notes.job_note(facts, self._recorder.experiment_id, self._recorder.runs, models)
         self._recorder.log(run_id, points=points, tags={**describe.job_tags(job), NOTE: note})
         for stage in facts.stages:
             for trial in stage.trials:  # interrupted ones wait for a resume
@@ -131,7 +131,7 @@ class Mirror:
                 continue  # removed since by someone; it can be written again, not sent
             if path.suffix == ".md":
                 text = path.read_text(encoding="utf-8")
-                linked = describe.linked_report(text, self._recorder.experiment_id, run_id)
+                linked = notes.linked_report(text, self._recorder.experiment_id, run_id)
                 self._recorder.log_text(run_id, file.kind, linked)
             else:
                 self._recorder.log_file(run_id, file.kind, path)
@@ -180,7 +180,7 @@ class Mirror:
         if stage.context:
             recalled = statistics(self._catalog.engine, stage.id)
             points += describe.recall_points(recalled, stage.ended_at)
-            tags[NOTE] = describe.recall_note(recalled, facts.trials, hits, origins)
+            tags[NOTE] = notes.recall_note(recalled, facts.trials, hits, origins)
         self._recorder.log(run_id, points=points, tags=tags)
         self._recorder.end(run_id, describe.STATUS[stage.state], ms(stage.ended_at))
 
@@ -264,7 +264,7 @@ class Mirror:
         for origin in self._origins([trial]).values():
             tags.update(describe.origin_tags_of(origin, served))
         if trial.attempts > 1 or trial.state in ("failed", "lost"):
-            tags.update(describe.attempts_note(self._catalog.attempts(trial.id)))
+            tags.update(notes.attempts_note(self._catalog.attempts(trial.id)))
         points = describe.trial_points(trial, self._catalog.reports(trial.id))
         new = self._trial_entity(trial) not in self._recorder.runs
         run_id = self._trial_run(trial, tags)
