@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -33,6 +33,7 @@ from ..storage.report import write_report
 from .cluster import Capacity, check_fit, cluster_capacity, concurrency, connect, local_capacity
 from .engine import run_stage
 from .examine import Examiner
+from .files import FileTable, earlier_files, with_files
 from .final import confirm, score_on_test
 from .history import trained_kind
 from .lease import LEASE_SECONDS, Heartbeat
@@ -46,8 +47,6 @@ from .stage import StageRun
 PATIENCE_SECONDS = 300.0  # for which a driver waits for a catalog that went away
 
 log = logging.getLogger(__name__)
-
-ArtifactTable = dict[str, dict[str, tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -254,7 +253,7 @@ class _Run:
             policy,
             self._executor,
             self._notify,
-            self._artifacts_for(stage),
+            self._files_for(stage),
             event.deadline,
             self._why_stop,
             examiner,
@@ -325,7 +324,7 @@ class _Run:
             several = len(stage.problem.optimised) > 1
             chosen = pareto(rows, stage.goals, wanted) if several else best(rows, stage.goals, wanted)
             unconfirmed = [row for row in chosen if row.confirmed is None]
-            confirm(stage, self._remit(stage), unconfirmed, self.ledger, self._artifacts_for(stage))
+            confirm(stage, self._remit(stage), unconfirmed, self.ledger, self._files_for(stage))
 
     def _planned(self, stage: Stage) -> int:
         if stage.spec.trials is not None:
@@ -368,32 +367,8 @@ class _Run:
             without=self.settings.without,
         )
 
-    def _artifacts_for(self, stage: Stage) -> Callable[[Candidate], ArtifactTable]:
-        """Artifacts of earlier stages, as a trial of `stage` sees them: those of single-trial stages,
-        and those of trials with its own candidate.
-        """
-        fixed: ArtifactTable = {}
-        by_digest: dict[str, ArtifactTable] = {}
-        for earlier in self.job.stages[: stage.index]:
-            name = earlier.spec.name
-            rows = self.catalog.trials(stage_id=self.stages[name].id)
-            files: dict[int, dict[str, tuple[str, str]]] = {}
-            for artifact in self.catalog.artifacts(self.ledger.job_id):
-                if artifact.trial_id is not None:
-                    files.setdefault(artifact.trial_id, {})[artifact.kind] = (
-                        artifact.uri,
-                        artifact.sha256,
-                    )
-            digests = {row.id: row.digest for row in rows}
-            for row in rows:
-                found = files.get(row.id, {})
-                if not found and row.recalled_from and digests.get(row.recalled_from) == row.digest:
-                    found = files.get(row.recalled_from, {})
-                if earlier.sampler is None and earlier.spec.take is None:
-                    fixed[name] = found
-                elif found:
-                    by_digest.setdefault(row.digest, {})[name] = found
-        return lambda candidate: {**fixed, **by_digest.get(candidate.digest, {})}
+    def _files_for(self, stage: Stage) -> Callable[[Candidate], FileTable]:
+        return earlier_files(self.catalog, self.ledger.job_id, self.job.stages[: stage.index], self.stages)
 
     def _test(self) -> None:
         """Score what the last searching stage chose on the test split: once, at the end."""
@@ -402,18 +377,7 @@ class _Run:
             return
         rows = self.catalog.trials(stage_id=self.stages[stage.spec.name].id)
         chosen = [row for row in pareto(rows, stage.goals) if row.test is None]
-        score_on_test(stage, self._remit(stage), self._with_sources(chosen), self.ledger)
-
-    def _with_sources(self, rows: Sequence[TrialRow]) -> list[tuple[TrialRow, Mapping[str, tuple[str, str]]]]:
-        pairs: list[tuple[TrialRow, Mapping[str, tuple[str, str]]]] = []
-        for row in rows:
-            files = self.catalog.artifacts_of(row.id)
-            if not files and row.recalled_from is not None:
-                source = self.catalog.trial(row.recalled_from)
-                if source.digest == row.digest:  # another network's weights don't fit this one
-                    files = self.catalog.artifacts_of(source.id)
-            pairs.append((row, {artifact.kind: (artifact.uri, artifact.sha256) for artifact in files}))
-        return pairs
+        score_on_test(stage, self._remit(stage), with_files(self.catalog, chosen), self.ledger)
 
     # Stopping and telling -------------------------------------------------------------------------
 
