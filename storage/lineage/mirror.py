@@ -112,6 +112,7 @@ class Mirror:
                 self._write_trial(trial)
         models = self._models(facts)
         self._report_files(facts, run_id)
+        self._note_chosen(facts, models)
         points = describe.progress_points(facts.search.progress) if facts.search else []
         points += describe.count_points([t for stage in facts.stages for t in stage.trials], job.ended_at)
         note = notes.job_note(facts, self._recorder.experiment_id, self._recorder.runs, models)
@@ -123,6 +124,13 @@ class Mirror:
                 ):
                     self._recorder.set_status(waiting, "SCHEDULED")
         self._recorder.end(run_id, describe.STATUS[job.state], ms(job.ended_at))
+
+    def _note_chosen(self, facts: JobFacts, models: Mapping[int, str]) -> None:
+        recorder = self._recorder
+        for trial in facts.chosen[:FRONT_RUNS]:
+            if trial.recalled_from is None and trial.attempts <= 1:  # others have a note of their own
+                note = notes.chosen_note(facts, recorder.experiment_id, recorder.runs, models.get(trial.id))
+                recorder.log(self._trial_run(trial), tags={NOTE: note})
 
     def _report_files(self, facts: JobFacts, run_id: str) -> None:
         for file in facts.artifacts.get(None, ()):

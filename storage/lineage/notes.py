@@ -57,6 +57,22 @@ def job_note(facts: JobFacts, experiment_id: str, runs: Mapping[str, str], model
     return summary(facts)[: LONGEST_TAG - 1]
 
 
+def chosen_note(facts: JobFacts, experiment_id: str, runs: Mapping[str, str], model_id: str | None) -> str:
+    """The note of a chosen trial's run: by which job and stage, and where its network and lineage are."""
+    assert facts.answer is not None
+    job_id, stage = facts.row.id, facts.answer.name
+    job_run = runs[entity_of(job_id)]
+    why = "On the Pareto front" if len(facts.optimised) > 1 else "The best"
+    note = f"{why} of stage [{stage}]({run_url('', experiment_id, runs[entity_of(job_id, stage)])})"
+    note += f" of job [{job_id}]({run_url('', experiment_id, job_run)})."
+    if model_id is not None:
+        note += f" Its network is [this model]({model_url('', experiment_id, model_id)})."
+    if any(file.kind == "report/lineage.html" for file in facts.artifacts.get(None, ())):
+        lineage = artifact_url("", experiment_id, job_run, "report/lineage.html")
+        note += f" How it came to be: [lineage]({lineage})."
+    return note
+
+
 def linked_report(text: str, experiment_id: str, run_id: str) -> str:
     """The report as MLflow can show it: it shows no pictures in Markdown, so they become links."""
     lines = text.split("\n")

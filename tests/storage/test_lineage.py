@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from orchestrate.core.errors import CatalogError, SpecError
 from orchestrate.storage.catalog import Catalog
 from orchestrate.storage.lineage import Drainer, register, sync
+from orchestrate.storage.lineage.client import NOTE
 from orchestrate.storage.lineage.drainer import NICENESS
 from orchestrate.storage.lineage.links import mirrors_of
 from orchestrate.storage.recall import invalidate
@@ -110,6 +111,9 @@ def test_job_stages_and_trials_are_there_with_all_that_is_known(written: Written
     assert {"report/report.md", "report/pareto.svg", "report/history.svg", "report/lineage.svg"} <= artifacts
     assert next(iter(job.inputs.dataset_inputs)).dataset.name.startswith("digits")
     assert snapshot(store)[1]  # models of the chosen networks
+    noted = [note for one in found.values() if "stage [deploy]" in (note := one.data.tags.get(NOTE, ""))]
+    assert all(link in note for note in noted for link in (job.info.run_id, "/models/", "lineage.html"))
+    assert noted
 
 
 def trials_of_search(store: str) -> tuple[str, list[dict[str, Any]]]:
