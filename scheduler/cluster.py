@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -23,6 +24,7 @@ from .settings import Settings
 
 AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 STARTING_SECONDS = 10.0
+KNOCK_SECONDS = 10.0
 PASSED_ON = (VARIABLE, *AWS)  # of the driver's environment, to the workers of a cluster
 
 log = logging.getLogger(__name__)
@@ -118,6 +120,20 @@ def check_fit(job: Job, capacity: Capacity) -> None:
                 )
 
 
+def _knock(address: str) -> None:
+    """Say at once that nobody answers at host:port; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if "/" in host or not port.isdigit():
+        return  # `auto`, or Ray's to understand
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"can't reach the Ray cluster at {address}: {error}. Give the address of its head (`ray status` "
+            "there shows whether it runs; its port is 6379 by default), or see `orchestrate doctor`"
+        ) from error
+
+
 def connect(settings: Settings) -> None:
     """Start Ray on this machine, or join the cluster at `settings.address`; do nothing when connected.
 
@@ -130,6 +146,8 @@ def connect(settings: Settings) -> None:
 
     if ray.is_initialized():
         return
+    if settings.address:
+        _knock(settings.address)
     _hush()
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     try:
