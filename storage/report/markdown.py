@@ -52,7 +52,7 @@ def summary(facts: JobFacts) -> str:
     reason = f": {cell(row.reason)}" if row.reason else ""
     words = [
         f"Job {code(row.id)} is **{row.state}**{reason}.",
-        f"{len(trials)} trials in {len(facts.stages)} stages"
+        f"Stages: {len(facts.stages)}, trials: {len(trials)}"
         + (f", {duration(took)}" if took is not None else "")
         + (f", started {moment(row.started_at)}." if row.started_at else "."),
     ]
