@@ -200,14 +200,10 @@ def _threads(stage: Stage) -> Generator[None]:
     if not stage.program.needs_network:
         yield
         return
-    import torch
+    from ..core.training.threads import threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, int(stage.resources.cpu)))
-    try:
+    with threads(max(1, int(stage.resources.cpu))):
         yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _needs_earlier(stage: Stage, job: Job) -> bool:

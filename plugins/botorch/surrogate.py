@@ -133,12 +133,9 @@ def repeatable(seed: int) -> Generator[None]:
     """One thread, torch's generator seeded and afterwards as before, no warnings of the libraries'."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    from ...core.training.threads import threads
+
+    with threads(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(seed)
+        yield

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.probe import NetworkProbe
+from ...core.training.threads import threads
 from .addressing import (
     Addressed,
     Draw,
@@ -72,15 +73,13 @@ def probe_network(probe: NetworkProbe, settings: NetworkSettings) -> Signature:
 @contextmanager
 def _frozen_torch() -> Generator[None]:
     """Float64 on one thread, with gradients; and torch given back as it was."""
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(1)
+    dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():  # pyright: ignore[reportUnknownMemberType]
+        with threads(), torch.random.fork_rng(devices=[]), torch.enable_grad():  # pyright: ignore[reportUnknownMemberType]
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_num_threads(threads)
 
 
 class _Subject:

@@ -8,8 +8,7 @@ added up and decoded as one.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ...core.training.threads import threads
 
 Array: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
 
@@ -121,7 +122,7 @@ def combine(terms: Sequence[tuple[Vector, float]]) -> list[Tensor]:
     """
     plain = all(weight == 1 for _, weight in terms)
     sums: list[Tensor] = []
-    with _one_thread(), warnings.catch_warnings():
+    with threads(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of memory that is read-only: vectors are only read
         for parts in zip(*((*vector.buckets, vector.tail) for vector, _ in terms), strict=True):
             single = plain and parts[0].dtype == np.float32
@@ -130,13 +131,3 @@ def combine(terms: Sequence[tuple[Vector, float]]) -> list[Tensor]:
                 total.add_(torch.from_numpy(part), alpha=weight)  # pyright: ignore[reportUnknownMemberType]
             sums.append(total)
     return sums
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

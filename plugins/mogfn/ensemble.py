@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ...core.training.threads import threads
 from .environment import Floats
-from .reproducible import one_thread, seeded
+from .reproducible import seeded
 
 Values = NDArray[np.float64]
 
@@ -88,7 +89,7 @@ class Ensemble:
         targets = torch.as_tensor((values - self._mean) / self._scale, dtype=torch.float32)
         counts = rng.multinomial(n, np.full(n, 1 / n), size=members)
         weights = torch.as_tensor(counts, dtype=torch.float32)[:, :, None]
-        with seeded(int(rng.integers(2**31))), one_thread():
+        with seeded(int(rng.integers(2**31))), threads():
             self._net = Members(members, features.shape[1], values.shape[1], width)
             if kept is not None:
                 self._net.load_state_dict(kept)
@@ -101,7 +102,7 @@ class Ensemble:
         return self._net.state_dict()
 
     def predict(self, features: Floats) -> tuple[Values, Values]:
-        with torch.no_grad(), one_thread():
+        with torch.no_grad(), threads():
             found = self._net(torch.as_tensor(features)).double().numpy()
         deviation = np.maximum(found.std(axis=0), 1e-3) * self._calibration
         return found.mean(axis=0) * self._scale + self._mean, deviation * self._scale
@@ -112,7 +113,7 @@ class Ensemble:
         chosen = rng.integers(len(self._net.linear), size=outputs)
 
         def follow(features: Floats) -> Values:
-            with torch.no_grad(), one_thread():
+            with torch.no_grad(), threads():
                 found = self._net(torch.as_tensor(features)).double().numpy()
             mean = found.mean(axis=0)
             away = found[chosen, :, np.arange(outputs)].T - mean

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...core.training.threads import threads
 from .environment import Floats
 from .keeping import below, under
-from .reproducible import one_thread, seeded
+from .reproducible import seeded
 
 gpytorch: Any = _gpytorch  # its types leave much unknown
 Values = NDArray[np.float64]
@@ -55,7 +56,7 @@ class GaussianProcesses:
         inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
         targets = torch.as_tensor((values - self._mean) / self._scale)
         self._models: list[Any] = []
-        with seeded(int(rng.integers(2**31))), one_thread(), warnings.catch_warnings():
+        with seeded(int(rng.integers(2**31))), threads(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for index, column in enumerate(targets.T):
                 found = kept and below(str(index), kept)
@@ -76,7 +77,7 @@ class GaussianProcesses:
         inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
         means: list[Values] = []
         deviations: list[Values] = []
-        with torch.no_grad(), one_thread(), warnings.catch_warnings():
+        with torch.no_grad(), threads(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for model in self._models:
                 found = model(inputs)
@@ -86,12 +87,12 @@ class GaussianProcesses:
         return np.column_stack(means) * self._scale + self._mean, scaled
 
     def path(self, rng: np.random.Generator) -> Callable[[Floats], Values]:
-        with torch.no_grad(), one_thread():
+        with torch.no_grad(), threads():
             paths = [_path(model, rng) for model in self._models]
 
         def follow(features: Floats) -> Values:
             inputs = torch.as_tensor(features[:, self._used], dtype=torch.float64)
-            with torch.no_grad(), one_thread():
+            with torch.no_grad(), threads():
                 found = [path(inputs).numpy() for path in paths]
             return np.column_stack(found) * self._scale + self._mean
 

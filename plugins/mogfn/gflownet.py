@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core import Candidate
+from ...core.training.threads import threads
 from .backward import by_ways, log_backward
 from .conditions import Conditions, Encoder, covering, dirichlet
 from .environment import (
@@ -43,7 +44,7 @@ from .losses import (
 from .memory import Memory
 from .options import TrainingOptions
 from .policy import Conditioning, Heads, Policy
-from .reproducible import one_thread, seeded
+from .reproducible import seeded
 from .scalarise import log_scalarise
 
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
@@ -108,7 +109,7 @@ class GFlowNet:
         """Train; return the mean loss of the last tenth. `watch` gets each step's number and loss."""
         total = steps or self.options.steps
         losses: list[float] = []
-        with one_thread():
+        with threads():
             for index in range(total):
                 self._schedule(index / total)
                 losses.append(self.step(index / total))
@@ -233,7 +234,7 @@ class GFlowNet:
 
     def sample(self, conditions: Conditions, rng: np.random.Generator) -> Sequence[Candidate]:
         """Draw one candidate a condition from the policy, without exploration."""
-        with one_thread():
+        with threads():
             act = self._act(conditions, self._served, rng)
             return self.environment.forward(len(conditions), act, rng).candidates
 
@@ -246,7 +247,7 @@ class GFlowNet:
         if not self.environment.one_walk:
             raise TypeError("many walks lead to a candidate: in a graph, see exact.terminating_distribution")
         walks = self.environment.backward(candidates, None, self._rng)
-        with torch.no_grad(), one_thread():
+        with torch.no_grad(), threads():
             return self.terms(walks, conditions, conditions.weights).forward.sum(dim=1).numpy()
 
     def log_z(self, conditions: Conditions) -> NDArray[np.float64]:

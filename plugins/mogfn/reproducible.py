@@ -1,4 +1,4 @@
-"""Torch computes the same with the same seed, on any machine."""
+"""Torch draws the same with the same seed, whatever was drawn before."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-
-
-@contextmanager
-def one_thread() -> Generator[None]:
-    """Compute on one thread: small networks are fastest so, and sums come out alike everywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

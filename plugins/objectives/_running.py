@@ -24,20 +24,6 @@ def evaluating(model: nn.Module) -> Generator[None]:
         yield
 
 
-@contextmanager
-def threads(count: int | None) -> Generator[None]:
-    """Let torch's CPU kernels use `count` threads (None: as many as it is set to)."""
-    import torch
-
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def example(shape: Shape, batch_size: int, device: torch.device) -> Tensor:
     """A batch of standard normal inputs, (batch_size, *shape.input), always the same."""
     import torch

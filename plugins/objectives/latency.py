@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ...core import MeasuredObjective, PluginOptions, Shape
-from ._running import evaluating, example, threads
+from ._running import evaluating, example
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,8 @@ class Latency(MeasuredObjective[LatencyOptions]):
     unit = "ms"
 
     def measure(self, model: nn.Module, shape: Shape, device: torch.device) -> float:
+        from ...core.training.threads import threads
+
         options = self.options
         timed = _timed_on_gpu if device.type == "cuda" else _timed
         batch = example(shape, options.batch_size, device)

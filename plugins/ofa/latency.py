@@ -6,8 +6,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import product
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ...core import ArtifactError, Candidate, Shape
 from ...core.training.modes import evaluating
+from ...core.training.threads import threads
 from .base import RESOLUTION, OnceForAll
 from .network import build_layer
 from .plan import GlobalPool, Layer, MaxPool, Norm, Plan
@@ -50,7 +50,7 @@ class Bench:
         """Time `module(inputs)` in eval mode, on random inputs; weights and modes stay as they are."""
         device = torch.device(self.device)
         taken: list[float] = []
-        with torch.inference_mode(), evaluating(module), _threads(self.threads):
+        with torch.inference_mode(), evaluating(module), threads(self.threads):
             for index in range(self.warmup + self.repeats):
                 _finish(device)
                 begun = time.perf_counter()
@@ -191,16 +191,6 @@ def build_table(
             if progress is not None:
                 progress(len(rows), len(wanted), rows)
     return LatencyTable(rows, bench.facts())
-
-
-@contextmanager
-def _threads(count: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _finish(device: torch.device) -> None:
