@@ -52,12 +52,18 @@ def _former(catalog: Catalog, home: Path) -> Path | None:
     parts = Path(oldest).parts if oldest and not Path(oldest).is_relative_to(home) else ()
     for index, part in enumerate(parts):
         if part in _KEPT and home.joinpath(*parts[index:]).is_file():
-            return Path(*parts[:index])
+            former = Path(*parts[:index])
+            return None if _same(former, home) else former
     for store in stores:
         known = Path(make_url(store).database or "") if store.startswith("sqlite:") else home / _STORE
         if known.name == _STORE and known.parent != home and not known.exists() and (home / _STORE).exists():
             return known.parent
     return None
+
+
+def _same(former: Path, home: Path) -> bool:
+    """Whether both lead to one folder (through a link)."""
+    return former.exists() and former.samefile(home)
 
 
 def _rewrite_mlflow(former: Path, home: Path) -> None:

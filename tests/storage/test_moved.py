@@ -84,6 +84,15 @@ def test_a_project_without_files_is_followed_by_its_mirrors(tmp_path: Path) -> N
         assert mirrors_of(catalog, ledger.job_id, tracking(home)) is not None
 
 
+def test_a_link_to_a_project_is_no_move(project: tuple[Path, str], tmp_path: Path) -> None:
+    first, job = project
+    link = tmp_path / "link"
+    link.symlink_to(first)
+    with Catalog.open(f"sqlite:///{link / 'catalog.db'}") as catalog:
+        assert follow(catalog, link) is None
+        assert all(Path(file.uri).is_relative_to(first) for file in catalog.artifacts(job))
+
+
 def test_files_that_lie_elsewhere_on_purpose_stay_as_they_are(
     project: tuple[Path, str], tmp_path: Path
 ) -> None:
