@@ -136,7 +136,8 @@ def _al(kind: type[MogfnAl]) -> Callable[[Size], Sampler]:
     def make(size: Size) -> Sampler:
         initial, batch, _ = ROUNDS[size]
         training = {"steps": 3} if size == "smoke" else {}
-        return kind(AlOptions(initial=initial, batch=batch, growth=1, gflownet=training))  # type: ignore[arg-type]
+        options = {"initial": initial, "batch": batch, "growth": 1, "gflownet": training}
+        return kind(AlOptions.model_validate(options))
 
     return make
 
