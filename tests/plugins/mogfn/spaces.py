@@ -14,6 +14,17 @@ from orchestrate.plugins.mogfn.environment import Environment, Graph, Trajectori
 from orchestrate.plugins.mogfn.losses import Terms
 
 
+class Flat(SearchSpace):
+    """Four choices that know nothing of each other."""
+
+    name = "flat"
+    summary = "four free choices"
+
+    def choices(self, choose: Choose) -> None:
+        for index in range(4):
+            choose.categorical(f"c{index}", list("abc"))
+
+
 class Slots(SearchSpace):
     """A conditional tree of slots: depth decides how many layers there are, kind what they offer."""
 

@@ -20,7 +20,7 @@ from orchestrate.plugins.mogfn.anyorder import AnyOrder
 from orchestrate.plugins.mogfn.conditions import BetaOptions, Conditions
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.options import TrainingOptions
-from tests.plugins.mogfn.spaces import Described, Rare, Slots, chance, everything
+from tests.plugins.mogfn.spaces import Described, Flat, Rare, Slots, chance, everything
 from tests.plugins.mogfn.test_walk import spaces
 
 SPACE = Slots()
@@ -29,17 +29,6 @@ SCORES = {
     one: np.array([0.1 + sum(value in (5, 7) for value in one.values()) / 4, 1 - len(one) / 8])
     for one in CELLS
 }
-
-
-class Flat(SearchSpace):
-    """Four choices that know nothing of each other."""
-
-    name = "flat"
-    summary = "four free choices"
-
-    def choices(self, choose: Choose) -> None:
-        for index in range(4):
-            choose.categorical(f"c{index}", list("abc"))
 
 
 def shortened(space: Described) -> Described:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from orchestrate.core import Candidate, Choose, SearchSpace, enumerate_candidates, replay
+from orchestrate.core import Candidate, enumerate_candidates, replay
 from orchestrate.core.draw import draw_candidate
 from orchestrate.plugins.mogfn import exact
 from orchestrate.plugins.mogfn.conditions import BetaOptions
@@ -19,19 +19,8 @@ from orchestrate.plugins.mogfn.edits import PARENT, Edits, EditWalks
 from orchestrate.plugins.mogfn.gflownet import GFlowNet
 from orchestrate.plugins.mogfn.options import TrainingOptions
 from orchestrate.plugins.mogfn.serving import repeated
-from tests.plugins.mogfn.spaces import Described, Slots, chance, everything
+from tests.plugins.mogfn.spaces import Described, Flat, Slots, chance, everything
 from tests.plugins.mogfn.test_walk import spaces
-
-
-class Flat(SearchSpace):
-    """Four choices that know nothing of each other."""
-
-    name = "flat"
-    summary = "four free choices"
-
-    def choices(self, choose: Choose) -> None:
-        for index in range(4):
-            choose.categorical(f"c{index}", list("abc"))
 
 
 def flat(word: str) -> Candidate:
