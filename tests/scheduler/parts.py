@@ -250,6 +250,13 @@ def sleepy(seconds: float) -> float:
     return seconds
 
 
+def deaf(seconds: float) -> Generator[str, None, float]:
+    """Say that it has begun, then sleep without a look at the master."""
+    yield "begun"
+    time.sleep(seconds)
+    return seconds
+
+
 def deadly(die: bool) -> int:
     """Kill the worker, or not."""
     if die:
