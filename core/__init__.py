@@ -17,6 +17,15 @@ from .errors import (
     UnknownPluginError,
 )
 from .fingerprint import Fingerprint, Key, Print
+from .groups import (
+    Cancelled,
+    Collective,
+    Reply,
+    Shared,
+    WorkerGroup,
+    cancelled,
+    island,
+)
 from .hookspecs import JobEvent, Schedule, ScheduleFactory, StageEvent, TrialEvent, hookimpl
 from .job import Job, Stage
 from .objective import (
@@ -29,18 +38,12 @@ from .objective import (
     StaticObjective,
 )
 from .parallel import (
-    Cancelled,
     CodedStrategy,
-    Collective,
     CollectiveStrategy,
     Forecast,
     Learner,
     ParallelStrategy,
-    Reply,
-    Shared,
-    WorkerGroup,
-    cancelled,
-    island,
+    RankSession,
     local_gradient,
 )
 from .plugin import Plugin, PluginOptions, StageName
@@ -108,6 +111,7 @@ __all__ = [
     "Probe",
     "Probed",
     "Program",
+    "RankSession",
     "Real",
     "Registry",
     "Reply",

@@ -7,16 +7,15 @@ same mean gradient.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import SpecError, TrialError
+from .groups import Collective, WorkerGroup
 from .plugin import Kind, OptionsT, Plugin
 
 if TYPE_CHECKING:
@@ -45,199 +44,6 @@ class Learner(Protocol):
         same sum for the same samples.
         """
         ...
-
-
-class Collective(Protocol):
-    """A group of equal ranks that all run the same program (torch.distributed underneath)."""
-
-    @property
-    def rank(self) -> int:
-        """This process's rank, 0 to size - 1. Rank 0 reports."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of ranks."""
-        ...
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        """Replace `tensor` by its sum over the ranks, in place."""
-        ...
-
-    def all_gather(self, tensor: Tensor) -> list[Tensor]:
-        """Return every rank's `tensor` (equal shapes), in rank order."""
-        ...
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A worker's answer to one task."""
-
-    worker: int
-    value: Any = None
-    seconds: float = 0.0
-    """From the task's start on the worker to its answer, on the group's clock."""
-    error: str | None = None
-    """Why there is no value: the worker died, raised, or gave up a cancelled task."""
-    ticket: Any = None
-    """What `send` was given, unchanged."""
-    cause: Literal["died", "raised", "cancelled"] | None = None
-    """Which of the three an error is. Only what the function raised is the user's mistake."""
-    last: bool = True
-    """Whether the task is over. What a generator function yields comes in replies before the last."""
-
-
-class Shared(Protocol):
-    """A value that a master shares with all workers (`WorkerGroup.share`). Part of any argument."""
-
-    def get(self) -> Any:
-        """Return the value. Called on a worker; not to be changed in place."""
-        ...
-
-
-class WorkerGroup(ABC):
-    """Workers that a master hands tasks to. Implemented on Ray by the scheduler, and with a virtual
-    clock by `core.testing.LocalWorkers`, for tests and simulations.
-
-    A worker has one task at a time. Nothing is retried here: what a dead worker owed is sent again by
-    whoever wants it.
-    """
-
-    size: int
-    """Number of workers; it never changes."""
-
-    @property
-    def nodes(self) -> Sequence[str]:
-        """The node of each worker: workers of one node tend to be slow, or to die, together."""
-        return ["here"] * self.size
-
-    @property
-    def absent(self) -> Collection[int]:
-        """Workers without a process: they were replaced, and the fresh one has not started, or there is no
-        room for it. What they are sent waits.
-        """
-        return ()
-
-    @abstractmethod
-    def send(
-        self,
-        worker: int,
-        function: Callable[[Any], Any],
-        argument: Any,
-        *,
-        ticket: Any = None,
-        pause: float = 0.0,
-    ) -> None:
-        """Hand a worker a task: `function(argument)`, after idling for `pause` seconds.
-
-        What a generator function yields travels at once, each item in a reply of its own; what it
-        returns is its last reply.
-
-        Returns at once. While the worker is still busy with another task, cancelled or not, this one
-        waits; only the newest waits, so that a worker that hangs collects no backlog.
-        """
-
-    @abstractmethod
-    def receive(self, timeout: float | None = None) -> Reply | None:
-        """Return the next reply, or None when none came within `timeout` seconds or none can come.
-
-        A reply to a cancelled task still comes: as cause "cancelled", or with its value if the worker
-        was done before it heard. It is up to the master to use or to drop it.
-        """
-
-    @abstractmethod
-    def cancel(self, workers: Iterable[int]) -> None:
-        """Ask these workers to give up their tasks. One that runs sees it in `cancelled()`."""
-
-    @abstractmethod
-    def replace(self, worker: int) -> None:
-        """Start a fresh process in place of a worker. What it owed is lost."""
-
-    @abstractmethod
-    def share(self, value: Any) -> Shared:
-        """Make a value available to all workers, copied once a node rather than once a task."""
-
-    @abstractmethod
-    def now(self) -> float:
-        """Seconds on the group's clock (real or virtual)."""
-
-    def map(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> Iterator[Reply]:
-        """Run `function(arguments[w])` on each worker w; yield replies as they arrive.
-
-        A worker cancelled meanwhile yields nothing; closing the iterator early cancels the rest.
-        """
-        batch = object()
-        waiting = set(range(self.size))
-        for worker, argument in enumerate(arguments):
-            self.send(worker, function, argument, ticket=batch)
-        try:
-            while waiting and (reply := self.receive()) is not None:
-                if reply.ticket is batch:
-                    if reply.last:
-                        waiting.discard(reply.worker)
-                    if reply.cause != "cancelled":
-                        yield reply
-        finally:
-            self.cancel(waiting)
-
-
-def answers(function: Callable[[Any], Any], argument: Any) -> Iterator[tuple[Any, bool]]:
-    """Run a task, for groups: gives each value, and whether it is the last (see `WorkerGroup.send`)."""
-    found = function(argument)
-    while isinstance(found, Generator):
-        try:
-            yield next(cast("Generator[Any, None, Any]", found)), False
-        except StopIteration as end:
-            found = end.value
-    yield found, True
-
-
-_cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=lambda: False)
-
-
-def cancelled() -> bool:
-    """Whether the master has given up waiting for the task that this worker runs.
-
-    A running method of an actor can't be interrupted, so a long task asks between its parts, and
-    raises `Cancelled`.
-    """
-    return _cancelled.get()()
-
-
-class Cancelled(Exception):
-    """Raised by a task that gives up because it is `cancelled`."""
-
-
-@contextmanager
-def cancellable(asked: Callable[[], bool]) -> Generator[None]:
-    """Let `cancelled()` answer what `asked` does: for groups, around a task."""
-    token = _cancelled.set(asked)
-    try:
-        yield
-    finally:
-        _cancelled.reset(token)
-
-
-_island: ContextVar[Collective | None] = ContextVar("island", default=None)
-
-
-def island() -> Collective | None:
-    """The processes that this worker is made of, or None where it is only one.
-
-    All of them run each of the worker's tasks; what the first one answers is the worker's reply. They must
-    agree on when a task is given up: `cancelled()` may become true in one before it does in another.
-    """
-    return _island.get()
-
-
-@contextmanager
-def within(processes: Collective | None) -> Generator[None]:
-    """Let `island()` answer that: for groups, around a task."""
-    token = _island.set(processes)
-    try:
-        yield
-    finally:
-        _island.reset(token)
 
 
 @dataclass(frozen=True)
@@ -299,6 +105,36 @@ class ParallelStrategy(Plugin[OptionsT]):
         return None
 
 
+class RankSession(Protocol):
+    """What one rank of a collective strategy has during one trial."""
+
+    def gradient(self, learner: Learner, samples: Tensor) -> float:
+        """Leave the mean gradient over the global `samples` in `.grad` on every rank.
+
+        Returns the mean loss over the global samples.
+        """
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What this rank needs to go on from here: tensors, numbers, strings, dicts and lists of them.
+
+        It is kept with each of the trial's checkpoints, a file a rank; empty on all ranks or on none.
+        """
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave on this rank."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Figures so far, to be reported beside the trial's own metrics. Asked for on rank 0."""
+        ...
+
+    def artifacts(self, folder: Path) -> Mapping[str, Path]:
+        """Write what is to be kept into `folder`, on rank 0 at the end; by kind of artifact."""
+        ...
+
+
 class CollectiveStrategy(ParallelStrategy[OptionsT]):
     """Every rank runs the program and takes its shard of each batch."""
 
@@ -313,6 +149,37 @@ class CollectiveStrategy(ParallelStrategy[OptionsT]):
 
         Returns the mean loss over the global samples.
         """
+
+    def open(self, group: Collective, seed: int) -> RankSession:
+        """Begin a trial with this seed, on one rank; sends nothing. The default remembers nothing."""
+        return Forgetful(self, group)
+
+
+class Forgetful:
+    """A session that makes each gradient by itself."""
+
+    def __init__(self, strategy: CollectiveStrategy, group: Collective) -> None:
+        self._strategy = strategy
+        self._group = group
+
+    def gradient(self, learner: Learner, samples: Tensor) -> float:
+        """Have the strategy make it."""
+        return self._strategy.gradient(learner, samples, self._group)
+
+    def state(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Have nothing to load."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing."""
+        return {}
+
+    def artifacts(self, folder: Path) -> Mapping[str, Path]:
+        """Nothing."""
+        return {}
 
 
 class GradientStream(Protocol):

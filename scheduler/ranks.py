@@ -31,7 +31,7 @@ JOIN_SECONDS = 30.0  # how long rank 0 waits, once through, for the others to en
 
 
 class TorchCollective:
-    """`core.parallel.Collective` over torch.distributed: gloo on CPUs, NCCL on GPUs."""
+    """`core.groups.Collective` over torch.distributed: gloo on CPUs, NCCL on GPUs."""
 
     def __init__(self, address: str, rank: int, size: int, *, gpu: bool) -> None:
         import torch.distributed as dist

@@ -207,7 +207,7 @@ class ProgramTrainable(tune.Trainable):
         except LostError as error:
             self._drop_group()
             return [error] * len(trials)
-        keep_rounds(trials)
+        keep_records(trials)
         return results
 
     def _one(self, trial: WorkerTrial, stage: Stage) -> Json:
@@ -227,7 +227,7 @@ class ProgramTrainable(tune.Trainable):
             self._drop_group()
             result = broken
         if not isinstance(result, LostError):
-            keep_rounds([trial])
+            keep_records([trial])
         return conclude(trial, result, stage, seconds)
 
     def _trial(self, order: TrialOrder, job: Job, stage: Stage, group: Any) -> WorkerTrial:
@@ -302,13 +302,14 @@ def _score(stage: Stage, order: TrialOrder) -> Callable[[Mapping[str, float]], f
     return score
 
 
-def keep_rounds(trials: Sequence[WorkerTrial]) -> None:
-    """Keep what a coded strategy tells of its rounds, with each trial that it served."""
+def keep_records(trials: Sequence[WorkerTrial]) -> None:
+    """Keep what a parallel strategy tells of its work, with each trial that it served."""
     interleaver = trials[0].interleaver
-    if interleaver is None:
+    source = interleaver.stream if interleaver is not None else trials[0].session
+    if source is None:
         return
-    with tempfile.TemporaryDirectory(prefix="orchestrate-rounds-") as folder:
-        for kind, path in interleaver.stream.artifacts(Path(folder)).items():
+    with tempfile.TemporaryDirectory(prefix="orchestrate-records-") as folder:
+        for kind, path in source.artifacts(Path(folder)).items():
             for trial in trials:
                 trial.save_artifact(kind, path)
     for trial in trials:

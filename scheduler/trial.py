@@ -13,15 +13,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..core.candidate import Candidate
 from ..core.crash import crash_point
 from ..core.errors import ArtifactError, LostError, TrialError, TrialPruned
+from ..core.groups import Collective
 from ..core.hookspecs import Schedule
 from ..core.job import Stage, stopped_by
 from ..core.objective import CombinedObjective, MeasuredObjective, ReportedObjective, StaticObjective
-from ..core.parallel import Collective, CollectiveStrategy, Learner
+from ..core.parallel import CollectiveStrategy, Learner, RankSession
 from ..core.program import Evaluation, TrialContext
 from ..core.registry import Registry
 from ..core.space import SearchSpace
@@ -31,6 +32,8 @@ from ..storage.artifacts import ArtifactStore, NewArtifact
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from ..core.training.shards import ShardedCheckpoint
 
 Json = dict[str, Any]
 
@@ -111,7 +114,17 @@ class WorkerTrial(TrialContext):
     @property
     def figures(self) -> Mapping[str, float]:
         """What there is to tell of the workers that make its gradients."""
-        return self.interleaver.stream.metrics() if self.interleaver is not None else {}
+        if self.interleaver is not None:
+            return self.interleaver.stream.metrics()
+        return self.session.metrics() if self.session is not None and self.speaks else {}
+
+    @cached_property
+    def session(self) -> RankSession | None:
+        """This rank's part in a collective strategy."""
+        strategy, group = self._stage.strategy, self._place.group
+        if not isinstance(strategy, CollectiveStrategy) or group is None:
+            return None
+        return strategy.open(group, self.seed)
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         self.last, self.last_step = finite({**metrics, **self.figures}), int(step)
@@ -121,17 +134,13 @@ class WorkerTrial(TrialContext):
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         if self.speaks:
-            from ..core.training.checkpoint import save_state
-
             self._flush()  # an attempt that goes on from here doesn't report these steps again
-            save_state(state, self._folder / "checkpoint.pt")
+        self._checkpoints.save(state, self.device)
+        if self.speaks:
             crash_point("checkpoint")
 
     def restore(self) -> dict[str, Any] | None:
-        from ..core.training.checkpoint import load_state
-
-        path = self._folder / "checkpoint.pt"
-        return load_state(path) if path.exists() else None
+        return self._checkpoints.load()
 
     def save_artifact(self, kind: str, source: Path) -> None:
         if self.speaks:
@@ -163,15 +172,20 @@ class WorkerTrial(TrialContext):
         return self._registry.schedule(name)(total_steps, **options)
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:
-        strategy = self._stage.strategy
-        if isinstance(strategy, CollectiveStrategy):
-            return strategy.gradient(learner, samples, cast(Collective, self._place.group))
+        if self.session is not None:
+            return self.session.gradient(learner, samples)
         return super().gradient(learner, samples)
 
     @property
     def rounds(self) -> Path:
         """Where this attempt's rounds are written down as they happen (see `GradientStream.keep`)."""
         return self._folder / f"rounds-{self.order.attempt}"
+
+    @cached_property
+    def _checkpoints(self) -> ShardedCheckpoint:
+        from ..core.training.shards import ShardedCheckpoint
+
+        return ShardedCheckpoint(self._folder, self.session, self._place.group, self.order.attempt)
 
     @cached_property
     def _folder(self) -> Path:

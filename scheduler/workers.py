@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from ..core.errors import LostError
-from ..core.parallel import Cancelled, Reply, WorkerGroup, answers, cancellable, within
+from ..core.groups import Cancelled, Reply, WorkerGroup, answers, cancellable, within
 from .ranks import TorchCollective, bundle, free_address
 
 
@@ -123,7 +123,7 @@ class WorkerActor:
 
 @dataclass(frozen=True)
 class ObjectShared:
-    """`core.parallel.Shared` in Ray's object store."""
+    """`core.groups.Shared` in Ray's object store."""
 
     reference: Any
 
@@ -144,7 +144,7 @@ class _Task:
 
 
 class RayWorkerGroup(WorkerGroup):
-    """`core.parallel.WorkerGroup` on Ray actors; the master is the trial's own process.
+    """`core.groups.WorkerGroup` on Ray actors; the master is the trial's own process.
 
     Workers hold bundles 1 to `size` - 1 of the placement group. Worker 0 lives in the master's bundle
     without claiming its resources again, and shares the master's GPUs if there are any. A replacement

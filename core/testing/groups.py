@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inspect import isgeneratorfunction
 from typing import TYPE_CHECKING, Any
 
-from ..parallel import Reply, WorkerGroup, answers
+from ..groups import Reply, WorkerGroup, answers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..parallel import CodedStrategy, CollectiveStrategy, ParallelStrategy, local_gradient
+from ..parallel import CodedStrategy, CollectiveStrategy, ParallelStrategy, RankSession, local_gradient
 from .contract import only, require
 from .groups import LocalWorkers, Meeting, ThreadCollective
 from .plugins import check_class
@@ -50,7 +52,8 @@ def check_parallel_strategy(
 
     Rules: it is collective or coded; it leaves the mean gradient over the batch in `.grad`, on every
     rank the same, and returns the mean loss; gradients left from the last step don't add up;
-    batches that don't divide by the workers are no exception.
+    batches that don't divide by the workers are no exception; a session that is given another one's
+    state goes on as that one would.
 
     Args:
         strategy: the strategy, with its options; collective ranks get instances of their own.
@@ -99,7 +102,7 @@ def check_parallel_strategy(
         )
 
 
-Results = list[tuple[float, "Tensor"]]
+Results: TypeAlias = "list[tuple[float, Tensor]]"
 
 
 def _whole(batch: Tensor) -> tuple[float, Tensor]:
@@ -108,11 +111,34 @@ def _whole(batch: Tensor) -> tuple[float, Tensor]:
     return loss, _gradient(learner)
 
 
+def _moved(old: RankSession, new: RankSession) -> RankSession:
+    """Give a session's state to another one, as a checkpoint would."""
+    from ..training.checkpoint import load_state, save_state
+
+    if state := old.state():
+        with tempfile.TemporaryDirectory(prefix="orchestrate-") as folder:
+            save_state(state, Path(folder, "state.pt"))
+            new.load(load_state(Path(folder, "state.pt")))
+    return new
+
+
 def _collective(strategy: CollectiveStrategy, batches: list[Tensor], workers: int) -> list[Results]:
+    import torch
+
     def work(group: ThreadCollective) -> Results:
-        mine = type(strategy)(strategy.options)
-        learner = ExampleLearner()
-        return [(mine.gradient(learner, batch, group), _gradient(learner)) for batch in batches]
+        learner, other, results = ExampleLearner(), ExampleLearner(), list[Any]()
+        session = type(strategy)(strategy.options).open(group, seed=7)
+        moved = type(strategy)(strategy.options).open(group, seed=7)
+        for batch in batches:
+            results.append((session.gradient(learner, batch), _gradient(learner)))
+            loss = moved.gradient(other, batch)
+            require(
+                (loss, True) == (results[-1][0], torch.equal(_gradient(other), results[-1][1])),
+                f"{strategy.name!r} makes another gradient after its state was saved and loaded",
+                "Give all that the next gradient depends on in the session's `state`",
+            )
+            moved = _moved(moved, type(strategy)(strategy.options).open(group, seed=7))
+        return results
 
     with only(f"{strategy.name!r} must run on {workers} ranks", "Mend `gradient`"):
         return Meeting(workers).run(work)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..candidate import Candidate
 from ..errors import ArtifactError, TrialError, TrialPruned, UnknownPluginError, near_misses
+from ..groups import Collective
 from ..hookspecs import Schedule
-from ..parallel import Collective, CollectiveStrategy, Learner
+from ..parallel import CollectiveStrategy, Learner, RankSession
 from ..program import TrialContext
 from ..registry import Registry
 from ..space import SearchSpace
@@ -21,6 +23,8 @@ from ..training.schedules import SCHEDULES
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from ..training.shards import ShardedCheckpoint
 
 
 class LocalTrial(TrialContext):
@@ -88,15 +92,10 @@ class LocalTrial(TrialContext):
             raise TrialPruned(f"stopped at step {step}")
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
-        from ..training.checkpoint import save_state
-
-        save_state(state, self._folder / "checkpoint.pt")
+        self._checkpoints.save(state, self.device)
 
     def restore(self) -> dict[str, Any] | None:
-        from ..training.checkpoint import load_state
-
-        path = self._folder / "checkpoint.pt"
-        return load_state(path) if path.exists() else None
+        return self._checkpoints.load()
 
     def save_artifact(self, kind: str, source: Path) -> None:
         folder = self._folder / "artifacts"
@@ -125,7 +124,20 @@ class LocalTrial(TrialContext):
         return SCHEDULES[name](total_steps, **options)
 
     def gradient(self, learner: Learner, samples: Tensor) -> float:
-        if self._strategy is None:
+        if self.session is None:
             return super().gradient(learner, samples)
+        return self.session.gradient(learner, samples)
+
+    @cached_property
+    def session(self) -> RankSession | None:
+        """This rank's part in a collective strategy."""
+        if self._strategy is None:
+            return None
         strategy, group = self._strategy
-        return strategy.gradient(learner, samples, group)
+        return strategy.open(group, self.seed)
+
+    @cached_property
+    def _checkpoints(self) -> ShardedCheckpoint:
+        from ..training.shards import ShardedCheckpoint
+
+        return ShardedCheckpoint(self._folder, self.session, self._strategy[1] if self._strategy else None)

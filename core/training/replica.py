@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from ..candidate import Candidate
 from ..errors import TrialError
-from ..parallel import Learner, Shared, WorkerGroup
+from ..groups import Shared, WorkerGroup
+from ..parallel import Learner
 from ..program import TrialContext
 
 Key: TypeAlias = tuple[str, int]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +11,10 @@ from orchestrate.core import (
     CollectiveStrategy,
     Learner,
     ParallelStrategy,
+    RankSession,
     WorkerGroup,
 )
+from orchestrate.core.parallel import Forgetful
 from orchestrate.core.testing import ContractError, LocalWorkers, Meeting, check_parallel_strategy
 
 if TYPE_CHECKING:
@@ -118,6 +120,48 @@ class Vague(ParallelStrategy):
 def test_a_broken_rule_is_named(strategy: ParallelStrategy, rule: str) -> None:
     with pytest.raises(ContractError, match=rule):
         check_parallel_strategy(strategy)
+
+
+class Remembering(Shared):
+    """Adds what it made before, by halves, and may forget to say so."""
+
+    keeps = True
+
+    def open(self, group: Collective, seed: int) -> RankSession:
+        return _Memory(self, group)
+
+
+class _Memory(Forgetful):
+    def __init__(self, strategy: Remembering, group: Collective) -> None:
+        super().__init__(strategy, group)
+        self._keeps = strategy.keeps
+        self._kept: list[Tensor] = []
+
+    def gradient(self, learner: Learner, samples: Tensor) -> float:
+        loss = super().gradient(learner, samples)
+        gradients = [one.grad for one in learner.model.parameters() if one.grad is not None]
+        for gradient, kept in zip(gradients, self._kept, strict=False):
+            gradient.add_(kept, alpha=1e-6)
+        self._kept = [gradient.clone() for gradient in gradients]
+        return loss
+
+    def state(self) -> Mapping[str, Any]:
+        return {"kept": self._kept} if self._keeps else {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._kept = state["kept"]
+
+
+class Amnesic(Remembering):
+    """Forgets to say so."""
+
+    keeps = False
+
+
+def test_a_session_s_state_is_all_that_it_needs() -> None:
+    check_parallel_strategy(Remembering(), tolerance=1e-3)
+    with pytest.raises(ContractError, match="another gradient after its state was saved and loaded"):
+        check_parallel_strategy(Amnesic(), tolerance=1e-3)
 
 
 class Diverging(Shared):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from orchestrate.core import Cancelled, Collective
-from orchestrate.core.parallel import answers, cancellable, within
+from orchestrate.core.groups import answers, cancellable, within
 from orchestrate.core.testing import LocalWorkers, Meeting
 from orchestrate.core.training.replica import Publisher
 from orchestrate.plugins.gradient_coding.worker import Sent, Work, compute

@@ -50,7 +50,7 @@ class Alone:
 
 
 class Group:
-    """`core.parallel.Collective` over gloo."""
+    """`core.groups.Collective` over gloo."""
 
     def __init__(self, rank, size, folder):
         import torch.distributed as dist
