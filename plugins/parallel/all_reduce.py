@@ -37,25 +37,12 @@ class AllReduce(CollectiveStrategy[AllReduceOptions]):
     summary: ClassVar[str] = "each worker computes a shard of the batch; gradients are summed"
 
     def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
-        import torch
+        from ...core.training.collective import shard_sums
 
-        learner.model.zero_grad(set_to_none=True)
-        parameters = [each for each in learner.model.parameters() if each.requires_grad]
-        shard = samples.tensor_split(group.size)[group.rank]
-        loss = 0.0
-        if len(shard):
-            total = learner.loss_sum(shard)
-            total.backward()  # pyright: ignore[reportUnknownMemberType]
-            loss = float(total.detach())
-        # A parameter that no rank has used keeps None, as in one process: an optimiser skips it.
-        device = parameters[0].device
-        head = [loss, *(each.grad is not None for each in parameters)]
-        sums = torch.tensor(head, dtype=torch.float64, device=device)
-        group.all_reduce(sums)
-        used = [each for each, users in zip(parameters, sums[1:], strict=True) if users]
-        for bucket in _buckets(used, self.options.bucket_mb * 2**20):
+        loss, used = shard_sums(learner, samples, group)
+        for bucket in _buckets([each for _, each in used], self.options.bucket_mb * 2**20):
             _reduce(bucket, len(samples), group)
-        return float(sums[0]) / len(samples)
+        return loss
 
 
 def _buckets(parameters: list[Parameter], limit: float) -> Iterator[list[Parameter]]:
