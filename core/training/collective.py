@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -34,3 +37,34 @@ def shard_sums(
     group.all_reduce(sums)
     used = [each for each, users in zip(parameters, sums[1:], strict=True) if users]
     return float(sums[0]) / len(samples), used
+
+
+def add_up(group: Collective, tensors: Sequence[Tensor], limit: float = math.inf) -> list[Tensor]:
+    """Sums over the ranks of several tensors, in as few messages as types and `limit` allow.
+
+    Args:
+        group: the ranks; each gives the same shapes and types in the same order.
+        tensors: of this rank.
+        limit: most bytes of a message, unless one tensor alone is larger.
+    """
+    sums: list[Tensor] = []
+    for run in _runs(tensors, limit):
+        flat = torch.cat([each.reshape(-1) for each in run])
+        group.all_reduce(flat)
+        parts = flat.split([each.numel() for each in run])
+        sums += [part.view(each.shape) for part, each in zip(parts, run, strict=True)]
+    return sums
+
+
+def _runs(tensors: Sequence[Tensor], limit: float) -> Iterator[list[Tensor]]:
+    """Cut the list, in order, into runs of one type and of at most `limit` bytes."""
+    run: list[Tensor] = []
+    size = 0
+    for each in tensors:
+        if run and (size + each.nbytes > limit or each.dtype != run[0].dtype):
+            yield run
+            run, size = [], 0
+        run.append(each)
+        size += each.nbytes
+    if run:
+        yield run

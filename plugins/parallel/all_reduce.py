@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -11,7 +10,6 @@ from ...core import Collective, CollectiveStrategy, Learner, PluginOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Parameter
 
 
 class AllReduceOptions(PluginOptions):
@@ -37,36 +35,13 @@ class AllReduce(CollectiveStrategy[AllReduceOptions]):
     summary: ClassVar[str] = "each worker computes a shard of the batch; gradients are summed"
 
     def gradient(self, learner: Learner, samples: Tensor, group: Collective) -> float:
-        from ...core.training.collective import shard_sums
+        import torch
 
-        loss, used = shard_sums(learner, samples, group)
-        for bucket in _buckets([each for _, each in used], self.options.bucket_mb * 2**20):
-            _reduce(bucket, len(samples), group)
+        from ...core.training.collective import add_up, shard_sums
+
+        loss, named = shard_sums(learner, samples, group)
+        used = [each for _, each in named]
+        shares = [torch.zeros_like(each) if each.grad is None else each.grad for each in used]
+        for each, total in zip(used, add_up(group, shares, self.options.bucket_mb * 2**20), strict=True):
+            each.grad = total.div_(len(samples))
         return loss
-
-
-def _buckets(parameters: list[Parameter], limit: float) -> Iterator[list[Parameter]]:
-    """Cut the list, in order, into runs of one type and of at most `limit` bytes."""
-    bucket: list[Parameter] = []
-    size = 0
-    for each in parameters:
-        if bucket and (size + each.nbytes > limit or each.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, size = [], 0
-        bucket.append(each)
-        size += each.nbytes
-    if bucket:
-        yield bucket
-
-
-def _reduce(bucket: list[Parameter], count: int, group: Collective) -> None:
-    import torch
-
-    grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in bucket]
-    flat = torch.cat([grad.reshape(-1) for grad in grads])
-    group.all_reduce(flat)
-    flat /= count
-    start = 0
-    for each in bucket:
-        each.grad = flat[start : start + each.numel()].view_as(each)
-        start += each.numel()
