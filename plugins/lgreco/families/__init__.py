@@ -1,0 +1,1 @@
+"""Families of compressors: dense, TopK, QSGD, PowerSGD."""
