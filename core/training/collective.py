@@ -51,7 +51,7 @@ def add_up(group: Collective, tensors: Sequence[Tensor], limit: float = math.inf
     for run in _runs(tensors, limit):
         flat = torch.cat([each.reshape(-1) for each in run])
         group.all_reduce(flat)
-        parts = flat.split([each.numel() for each in run])
+        parts: Sequence[Tensor] = torch.split(flat, [each.numel() for each in run])
         sums += [part.view(each.shape) for part, each in zip(parts, run, strict=True)]
     return sums
 
