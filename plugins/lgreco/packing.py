@@ -71,3 +71,13 @@ def _meet(byte: int, bits: int) -> Iterator[tuple[int, int]]:
 def _check(bits: int) -> None:
     if not 1 <= bits <= 32:
         raise ValueError(f"a code has 1 to 32 bits, not {bits}")
+
+
+def to_bytes(values: Tensor) -> Tensor:
+    """The memory of a tensor, uint8 (n * itemsize,)."""
+    return values.contiguous().view(-1).view(torch.uint8)
+
+
+def from_bytes(stream: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo `to_bytes`: a flat copy, since a part of a stream need not lie where its type must."""
+    return stream.clone().view(dtype)

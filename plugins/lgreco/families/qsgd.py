@@ -1,0 +1,117 @@
+"""QSGD: entries are rounded at random to a few levels of their bucket's norm (arXiv 1610.02132)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ....core import Collective
+from ....core.seeds import spawn
+from ..metering import all_gather_bytes
+from ..packing import from_bytes, pack, packed_bytes, to_bytes, unpack
+from .base import Family, Parcel, Sent, gather
+
+
+class QSGD(Family):
+    """A sign and 2^(bits - 1) - 1 levels an entry, and a float a bucket; unbiased.
+
+    Sums of codes are no codes, so all ranks gather all codes: (w - 1) messages sent by each of w ranks.
+    Where ranks sum a part each and quantise it again (CGX, arXiv 2111.08617) it is 2 (w - 1) / w, less for
+    w > 2, with a second error; that takes a scatter, which a `Collective` hasn't.
+
+    Args:
+        bucket: entries that share a norm. Fewer give less error and more bytes.
+        norm: of a bucket: "max" is more precise, "l2" gives sparser codes.
+        feedback: whether what is left out is added to the next gradient; needless where unbiased.
+    """
+
+    name: ClassVar[str] = "qsgd"
+    parameter: ClassVar[str] = "bits"
+    bounds: ClassVar[tuple[float, float]] = (2, 8)
+
+    def __init__(
+        self, *, bucket: int = 512, norm: Literal["max", "l2"] = "max", feedback: bool = False
+    ) -> None:
+        self.bucket = bucket
+        self.norm: Literal["max", "l2"] = norm
+        self.feedback = feedback
+
+    def check(self, setting: float) -> None:
+        if setting != int(setting) or not 2 <= setting <= 16:
+            raise ValueError(
+                f"a code has 2 to 16 whole bits, not {setting:g}: one bit, the sign, has no levels"
+            )
+
+    def settings(self, shape: Sequence[int], reference: float, low: float, high: float) -> tuple[int, ...]:
+        """Whole bits from `low` to `high`, which here are bits themselves."""
+        self.check(reference)
+        found = range(max(2, math.floor(low)), min(16, math.ceil(high)) + 1)
+        return tuple(sorted({*found, int(reference)}))
+
+    def wire_bytes(self, shape: Sequence[int], setting: float, ranks: int) -> float:
+        n = math.prod(shape)
+        return all_gather_bytes(4 * -(-n // self.bucket) + packed_bytes(n, int(setting)), ranks)
+
+    def _errors(self, gradient: Tensor, settings: Sequence[float]) -> Tensor:
+        norms, shares = self._scaled(gradient.reshape(-1))
+        found: list[Tensor] = []
+        for bits in settings:
+            levels = _levels(bits)
+            rest = (shares * levels).frac()
+            variance = (rest * (1 - rest)).sum(1, keepdim=True, dtype=torch.float64)
+            found.append(((norms.double() / levels).square() * variance).sum().sqrt())
+        return torch.stack(found)
+
+    def _exchange(
+        self, parcels: Sequence[Parcel], inputs: Sequence[Tensor], group: Collective, seed: int
+    ) -> list[Sent]:
+        rng = torch.Generator(inputs[0].device).manual_seed(spawn(seed, group.rank))
+        streams = [
+            self._encode(u.reshape(-1), int(p.setting), rng) for u, p in zip(inputs, parcels, strict=True)
+        ]
+        means = [torch.zeros_like(given) for given in inputs]
+        owns: list[Tensor] = []
+        for rank, parts in enumerate(gather(group, streams)):
+            for mean, parcel, part in zip(means, parcels, parts, strict=True):
+                decoded = self._decode(part, int(parcel.setting), mean.numel()).view(mean.shape)
+                mean.add_(decoded)
+                if rank == group.rank:
+                    owns.append(decoded)
+        return [Sent(mean / group.size, own) for mean, own in zip(means, owns, strict=True)]
+
+    def _scaled(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Norms of the buckets (B, 1), and magnitudes in units of them (B, bucket), at most 1."""
+        buckets = -(-len(values) // self.bucket)
+        padded = torch.nn.functional.pad(values, (0, buckets * self.bucket - len(values)))
+        magnitudes = padded.view(buckets, self.bucket).abs()
+        norms, one = magnitudes.amax(1, keepdim=True), magnitudes.new_ones(())
+        if self.norm == "l2":  # of what is scaled first: squares of small numbers are lost
+            scaled = magnitudes / norms.where(norms != 0, one)
+            norms = norms * scaled.square().sum(1, keepdim=True).sqrt()
+        return norms, (magnitudes / norms.where(norms != 0, one)).clamp(max=1)
+
+    def _encode(self, values: Tensor, bits: int, rng: torch.Generator) -> Tensor:
+        """The norms, then a code an entry: its level, signed, counted from the lowest."""
+        norms, shares = self._scaled(values)
+        levels = _levels(bits)
+        exact = shares.view(-1)[: len(values)] * levels
+        lower = exact.floor()
+        draws = torch.rand(len(values), generator=rng, device=values.device)
+        level = (lower + (draws < exact - lower)).nan_to_num_()  # the norm tells of what isn't finite
+        codes = level.mul_(values.sign().nan_to_num_()).add_(levels)
+        return torch.cat([to_bytes(norms), pack(codes.int(), bits)])
+
+    def _decode(self, stream: Tensor, bits: int, count: int) -> Tensor:
+        buckets = -(-count // self.bucket)
+        norms = from_bytes(stream[: 4 * buckets], torch.float32)
+        levels = _levels(bits)
+        shares = (unpack(stream[4 * buckets :], bits, count) - levels).float() / levels
+        return norms.repeat_interleave(self.bucket)[:count] * shares
+
+
+def _levels(bits: float) -> int:
+    return 2 ** (int(bits) - 1) - 1
