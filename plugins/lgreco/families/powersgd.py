@@ -103,9 +103,9 @@ class PowerSGD(Family):
         ]
 
     def _units(self, layers: Sequence[Layer], matrices: Sequence[Tensor], group: Collective) -> list[Tensor]:
-        """About the size of each layer's P, the same on all ranks: the largest singular value, by the last step.
+        """About the size of each layer's P, the same on all ranks: largest singular values of the last step.
 
-        A step that has none to go by takes a message more in half precision, of four bytes a layer.
+        A step that has none to go by takes a message more, of four bytes a layer.
         """
         if not self.half:
             return []
