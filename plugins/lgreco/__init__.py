@@ -1,1 +1,14 @@
-"""L-GreCo: each layer's gradient is compressed as far as the model's total error allows."""
+"""L-GreCo: layer-wise adaptive gradient compression (Markov et al., arXiv 2210.17357)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...core import ParallelStrategy, hookimpl
+from .strategy import LGreco
+
+
+@hookimpl
+def parallel_strategies() -> Sequence[type[ParallelStrategy]]:
+    """The strategies."""
+    return [LGreco]

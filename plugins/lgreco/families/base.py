@@ -73,6 +73,10 @@ class Family(ABC):
             ValueError: with what is allowed.
         """
 
+    def scaled(self, reference: float, multiple: float) -> float:
+        """The family's setting nearest to a multiple of the reference, before a layer clamps it."""
+        return max(1, round(reference * multiple))
+
     @abstractmethod
     def wire_bytes(self, shape: Sequence[int], setting: float, ranks: int) -> float:
         """Bytes that one rank sends for a layer of this shape, in a group of `ranks` (ring collectives)."""

@@ -46,6 +46,9 @@ class QSGD(Family):
                 f"a code has 2 to 16 whole bits, not {setting:g}: one bit, the sign, has no levels"
             )
 
+    def scaled(self, reference: float, multiple: float) -> int:
+        return min(16, max(2, round(reference * multiple)))
+
     def settings(self, shape: Sequence[int], reference: float, low: float, high: float) -> tuple[int, ...]:
         """Whole bits from `low` to `high`, which here are bits themselves."""
         self.check(reference)

@@ -41,6 +41,9 @@ class TopK(Family):
         if not 0 < setting <= 1:
             raise ValueError(f"a density is above 0 and at most 1, not {setting:g}")
 
+    def scaled(self, reference: float, multiple: float) -> float:
+        return min(1.0, reference * multiple)
+
     def settings(self, shape: Sequence[int], reference: float, low: float, high: float) -> tuple[float, ...]:
         self.check(reference)
         n = math.prod(shape)
