@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -22,8 +23,8 @@ class Accordion:
     def multiple(self, norm: float, before: float | None) -> float:
         """A layer's setting, as a multiple of the reference, from its gradient's norm now and `before`.
 
-        A layer of which nothing is known, or that had no gradient, is critical.
+        A layer of which nothing can be told is critical.
         """
-        if not before:
+        if not before or not math.isfinite(before) or not abs(norm - before) < self.threshold * before:
             return self.gentle
-        return self.gentle if abs(norm - before) / before >= self.threshold else self.aggressive
+        return self.aggressive
