@@ -6,13 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ....core import Collective
 from ..layer import Layer
+
+CollectiveName: TypeAlias = Literal["all_reduce", "all_gather"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Family(ABC):
     """The field's word for the setting."""
     bounds: ClassVar[tuple[float, float]]
     """Usual `low` and `high` of `settings`."""
+    collective: ClassVar[CollectiveName]
+    """What its messages travel by."""
+    messages: ClassVar[int] = 1
+    """Collectives of an exchange."""
     feedback: bool = False
     """Whether what a message leaves out is added to the next gradient."""
 
@@ -133,14 +139,6 @@ def halved(values: Tensor) -> Tensor:
     """Round to fp16. What is finite stays finite."""
     limit = torch.finfo(torch.float16).max
     return torch.where(values.isinf(), values, values.clamp(-limit, limit)).half()
-
-
-def add_up(group: Collective, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Sums over the ranks of several tensors of one type, in one message."""
-    flat = torch.cat([each.reshape(-1) for each in tensors])
-    group.all_reduce(flat)
-    parts = torch.split(flat, [each.numel() for each in tensors])
-    return [part.view(each.shape) for part, each in zip(parts, tensors, strict=True)]
 
 
 def gather(group: Collective, streams: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:

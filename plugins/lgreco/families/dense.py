@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ....core import Collective
+from ....core.training.collective import add_up
 from ..metering import all_reduce_bytes
-from .base import Family, Parcel, Sent, add_up, halved
+from .base import CollectiveName, Family, Parcel, Sent, halved
 
 
 class Dense(Family):
@@ -20,6 +21,7 @@ class Dense(Family):
     name: ClassVar[str] = "dense"
     parameter: ClassVar[str] = "float width"
     bounds: ClassVar[tuple[float, float]] = (16, 32)
+    collective: ClassVar[CollectiveName] = "all_reduce"
 
     def check(self, setting: float) -> None:
         if setting not in (16, 32):
@@ -39,13 +41,11 @@ class Dense(Family):
     def _exchange(
         self, parcels: Sequence[Parcel], inputs: Sequence[Tensor], group: Collective, seed: int
     ) -> list[Sent]:
+        order = sorted(range(len(parcels)), key=lambda index: parcels[index].setting)  # a message a width
+        # Halves are divided first: their sum could leave the range.
+        given = [halved(inputs[i] / group.size) if parcels[i].setting == 16 else inputs[i] for i in order]
         means: dict[int, Tensor] = {}
-        for width in (32, 16):
-            chosen = [index for index, one in enumerate(parcels) if one.setting == width]
-            if not chosen:
-                continue
-            # Halves are divided first: their sum could leave the range.
-            given = [halved(inputs[i] / group.size) if width == 16 else inputs[i] for i in chosen]
-            sums = add_up(group, given)
-            means |= zip(chosen, (s.float() if width == 16 else s / group.size for s in sums), strict=True)
+        for index, total in zip(order, add_up(group, given), strict=True):
+            half = total.dtype == torch.float16
+            means[index] = total.float() if half else total / group.size
         return [Sent(means[index]) for index in range(len(parcels))]

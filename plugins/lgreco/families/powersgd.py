@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ....core import Collective
 from ....core.seeds import spawn
+from ....core.training.collective import add_up
 from ..layer import Layer, as_matrix, matrix_shape
 from ..metering import all_reduce_bytes
-from .base import Family, Parcel, Sent, add_up, halved
+from .base import CollectiveName, Family, Parcel, Sent, halved
 
 OVERSAMPLING = 8  # columns of a block beyond those that count, which bring them closer to the truth
 
@@ -36,6 +37,8 @@ class PowerSGD(Family):
     name: ClassVar[str] = "powersgd"
     parameter: ClassVar[str] = "rank"
     bounds: ClassVar[tuple[float, float]] = (0.5, 2.0)
+    collective: ClassVar[CollectiveName] = "all_reduce"
+    messages: ClassVar[int] = 2
 
     def __init__(
         self,

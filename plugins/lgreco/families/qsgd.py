@@ -13,7 +13,7 @@ from ....core import Collective
 from ....core.seeds import spawn
 from ..metering import all_gather_bytes
 from ..packing import from_bytes, pack, packed_bytes, to_bytes, unpack
-from .base import Family, Parcel, Sent, gather
+from .base import CollectiveName, Family, Parcel, Sent, gather
 
 
 class QSGD(Family):
@@ -32,6 +32,7 @@ class QSGD(Family):
     name: ClassVar[str] = "qsgd"
     parameter: ClassVar[str] = "bits"
     bounds: ClassVar[tuple[float, float]] = (2, 8)
+    collective: ClassVar[CollectiveName] = "all_gather"
 
     def __init__(
         self, *, bucket: int = 512, norm: Literal["max", "l2"] = "max", feedback: bool = False

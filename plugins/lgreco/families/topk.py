@@ -16,7 +16,7 @@ from ....core import Collective
 from ..indices import decode_indices, encode_indices, index_bytes
 from ..metering import all_gather_bytes
 from ..packing import from_bytes, to_bytes
-from .base import Family, Parcel, Sent, gather, halved
+from .base import CollectiveName, Family, Parcel, Sent, gather, halved
 
 
 class TopK(Family):
@@ -31,6 +31,7 @@ class TopK(Family):
     name: ClassVar[str] = "topk"
     parameter: ClassVar[str] = "density"
     bounds: ClassVar[tuple[float, float]] = (0.1, 10.0)
+    collective: ClassVar[CollectiveName] = "all_gather"
 
     def __init__(self, *, points: int = 25, half: bool = False, feedback: bool = True) -> None:
         self.points = points
