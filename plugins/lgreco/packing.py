@@ -41,7 +41,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(stream: Tensor, bits: int, count: int) -> Tensor:
-    """Undo `pack`: `count` codes, int64 (count,), from a stream that starts at the first byte.
+    """Undo `pack`: `count` codes (count,) from a stream that starts at the first byte; int32 up to 16 bits.
 
     Raises:
         ValueError: `bits` is not within 1 and 32, or the stream is not as long as that many codes are.
@@ -55,11 +55,11 @@ def unpack(stream: Tensor, bits: int, count: int) -> Tensor:
     padded = torch.zeros(groups * bits, dtype=wide, device=stream.device)
     padded[:size] = stream
     columns = padded.view(groups, bits).T.contiguous()
-    codes = torch.zeros(groups, 8, dtype=torch.int64, device=stream.device)
+    codes = torch.zeros(8, groups, dtype=wide, device=stream.device)
     for byte in range(bits):
         for code, shift in _meet(byte, bits):
-            codes[:, code] |= columns[byte] >> shift if shift >= 0 else columns[byte] << -shift
-    return codes.view(-1)[:count] & ((1 << bits) - 1)
+            codes[code] |= columns[byte] >> shift if shift >= 0 else columns[byte] << -shift
+    return codes.T.reshape(-1)[:count] & ((1 << bits) - 1)
 
 
 def _meet(byte: int, bits: int) -> Iterator[tuple[int, int]]:
