@@ -18,6 +18,7 @@ from torch import Tensor
 from ...core import Collective
 from ...core.seeds import spawn
 from ...core.training.collective import add_up
+from .costs import Timed
 from .decision import Decision, Planning, decide
 from .families import Family, Parcel
 from .layer import Layer
@@ -37,6 +38,7 @@ class Rules:
         period: steps from one decision to the next; the first period is uniform.
         window: steps at a period's end whose gradients the decision looks at.
         minimum: entries below which a parameter is sent dense, as all with one dimension are.
+        timed: whether seconds are kept low, and not bytes.
     """
 
     ranges: Sequence[Range]
@@ -45,6 +47,7 @@ class Rules:
     period: int
     window: int
     minimum: int
+    timed: bool = False
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Compression:
         self._choices: dict[str, int] = {}
         self._seen: dict[str, _Seen] = {}
         self._norms: dict[str, float] = {}
+        self._timed: Timed | None = None
         self._now = _Step()
         self._parts = 0
         self.step = 0
@@ -183,8 +187,10 @@ class Compression:
         seen, self._seen = self._seen, {}
         menus = {name: self._menus[name] for name in seen}
         gradients = {name: one.total / one.count for name, one in seen.items()}
+        if self._rules.timed and self._timed is None:
+            self._timed = Timed(self._group, next(iter(gradients.values())).device)
         decision, choices, norms = decide(
-            self.step, menus, gradients, self._norms, self._rules.planning, self._group
+            self.step, menus, gradients, self._norms, self._rules.planning, self._group, self._timed
         )
         self._choices |= choices
         self._norms |= norms

@@ -21,6 +21,7 @@ from torch import Tensor
 from ...core import Collective
 from .families.base import CollectiveName, Family, Parcel
 from .layer import Layer
+from .menu import Menu
 from .metering import all_gather_bytes, all_reduce_bytes
 from .planner import Floats, Indices
 
@@ -146,6 +147,34 @@ def microseconds(
     """
     wire = [family.wire_bytes(shape, setting, ranks) * link.per_byte for setting in settings]
     return np.ceil((np.asarray(wire) + np.asarray(compute, dtype=np.float64)) * 1e6).astype(np.int64)
+
+
+class Timed:
+    """What menus cost in microseconds on this group: links and work are measured as they are first needed.
+
+    All ranks ask for the same menus in the same order, and get the same answers.
+    """
+
+    def __init__(self, group: Collective, device: torch.device) -> None:
+        self._group = group
+        self._device = device
+        self._links: Mapping[CollectiveName, Link] = {}
+        self._known: dict[tuple[int, ...], list[float]] = {}
+
+    def __call__(self, menu: Menu) -> list[float]:
+        """Costs of a menu's entries (K,), in whole microseconds."""
+        if not self._links:
+            self._links = measure(self._group, device=self._device)
+        if menu.shape not in self._known:
+            found: list[float] = []
+            for family, settings in menu.runs:
+                ranks = self._group.size
+                work = compute_seconds(family, menu.shape, settings, ranks, device=self._device)
+                agreed = slowest(self._group, work, self._device)
+                link = self._links[family.collective]
+                found += microseconds(family, menu.shape, settings, ranks, link, agreed).tolist()
+            self._known[menu.shape] = found
+        return self._known[menu.shape]
 
 
 class _Loopback:

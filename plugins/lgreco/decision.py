@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...core import Collective
 from .accordion import Accordion
+from .costs import Timed
 from .menu import Menu
 from .planner import Floats, capped, plan
 
@@ -97,6 +98,7 @@ def decide(
     before: Mapping[str, float],
     planning: Planning,
     group: Collective,
+    timed: Timed | None = None,
 ) -> tuple[Decision, dict[str, int], dict[str, float]]:
     """Choose settings for layers. All ranks call it, each with gradients of its own.
 
@@ -110,6 +112,7 @@ def decide(
         before: norms of the window before, by layer.
         planning: how to choose.
         group: the ranks.
+        timed: what settings cost; None: the bytes that they send.
 
     Returns:
         The decision, the indices of the settings, and the norms of this window, by layer.
@@ -117,7 +120,7 @@ def decide(
     begun = time.perf_counter()
     power = 2 if planning.squared else 1
     errors, norms = _measured(menus, gradients, power, group)
-    costs = [menu.wire_bytes(group.size) for menu in menus.values()]
+    costs = [timed(menu) if timed else menu.wire_bytes(group.size) for menu in menus.values()]
     reference = [menu.reference for menu in menus.values()]
     choices, reason = reference, "uniform"
     if (rule := planning.accordion) is not None:

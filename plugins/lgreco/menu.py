@@ -52,12 +52,17 @@ class Menu:
         reference = entries.index((first.family, first.family.clamp(shape, first.reference)))
         return cls(tuple(shape), tuple(entries), reference, first)
 
+    @property
+    def runs(self) -> list[tuple[Family, list[float]]]:
+        """The entries, in their order, by family."""
+        found: dict[Family, list[float]] = {}
+        for family, setting in self.entries:
+            found.setdefault(family, []).append(setting)
+        return list(found.items())
+
     def errors(self, gradient: Tensor) -> Tensor:
         """Norms of what each setting leaves out of `gradient`, float64 (K,) on the CPU."""
-        runs: dict[Family, list[float]] = {}
-        for family, setting in self.entries:
-            runs.setdefault(family, []).append(setting)
-        return torch.cat([family.errors(gradient, settings) for family, settings in runs.items()])
+        return torch.cat([family.errors(gradient, settings) for family, settings in self.runs])
 
     def wire_bytes(self, ranks: int) -> list[float]:
         """Bytes that one rank sends by each setting."""

@@ -81,6 +81,11 @@ class LGrecoOptions(PluginOptions):
     max_relative_error: PositiveFloat | None = Field(
         default=None, description="Largest error of a layer, relative to its gradient."
     )
+    objective: Literal["bytes", "time"] = Field(
+        default="bytes",
+        description="What is kept low: bytes sent, or seconds, by the speed of network and compressors as "
+        "measured at the first decision.",
+    )
     buckets: PositiveInt = Field(default=10_000, description="Steps of the budget in the dynamic programme.")
     minimum: PositiveInt = Field(
         default=1024, description="Parameters with fewer entries, or one dimension, are sent as they are."
@@ -155,7 +160,15 @@ class LGreco(CollectiveStrategy[LGrecoOptions]):
             options.buckets,
             accordion,
         )
-        return Rules(self._ranges(), planning, options.start, options.period, options.window, options.minimum)
+        return Rules(
+            self._ranges(),
+            planning,
+            options.start,
+            options.period,
+            options.window,
+            options.minimum,
+            options.objective == "time",
+        )
 
     def _ranges(self) -> list[Range]:
         from .menu import Range

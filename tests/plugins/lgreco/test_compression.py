@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from orchestrate.core.testing import Meeting
+from orchestrate.plugins.lgreco import costs
 from orchestrate.plugins.lgreco.compression import Compression
 from orchestrate.plugins.lgreco.strategy import LGreco, LGrecoOptions
 from orchestrate.plugins.lgreco.tally import Phase
@@ -229,6 +230,28 @@ def test_squares_keep_the_whole_gradient_s_error():
     norms, squares = (run(2, lambda group, m=metric: work(group, m))[0] for metric in ("l2", "l2-squared"))
     assert squares.error <= squares.uniform_error
     assert norms.bytes <= squares.bytes <= squares.uniform_bytes
+
+
+@pytest.mark.parametrize(("per_byte", "chosen"), [(0.0, {"dense"}), (1e-3, {"powersgd", "topk"})])
+def test_time_leaves_gradients_alone_where_the_network_is_free(monkeypatch, per_byte, chosen):
+    link = costs.Link(0.0, per_byte)
+    monkeypatch.setattr(costs, "measure", lambda *_, **__: {"all_reduce": link, "all_gather": link})
+    monkeypatch.setattr(
+        costs,
+        "compute_seconds",
+        lambda family, shape, settings, ranks, **_: (
+            [1e-5 if family.name == "dense" else 1e-4] * len(settings)
+        ),
+    )
+
+    def work(group):
+        compression = make(group, family="powersgd", rank=2, also=["topk", "dense"], objective="time")
+        steps(compression, group, 0, 8)
+        return [choice.family for choice in compression.decisions[0].layers]
+
+    first, second = run(2, work)
+    assert first == second
+    assert set(first) <= chosen
 
 
 def test_a_group_of_one_changes_nothing():
