@@ -22,11 +22,12 @@ class Learner:
     """Least squares by two layers; the second is used for some samples alone."""
 
     def __init__(self):
-        torch.manual_seed(0)
-        self.model = nn.ModuleDict(
-            {"body": nn.Linear(24, 16), "rare": nn.Linear(24, 16), "not": nn.Linear(9, 9)}
-        )
-        self.inputs = torch.randn(64, 24)
+        rng = torch.Generator().manual_seed(0)  # not the global one: ranks are threads
+        layers = {"body": nn.Linear(24, 16), "rare": nn.Linear(24, 16), "not": nn.Linear(9, 9)}
+        self.model = nn.ModuleDict(layers)
+        for each in self.model.parameters():
+            nn.init.normal_(each, std=0.2, generator=rng)
+        self.inputs = torch.randn(64, 24, generator=rng)
 
     def loss_sum(self, samples):
         total = (self.model["body"](self.inputs[samples]) ** 2).sum()
