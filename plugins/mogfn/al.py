@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...core import Candidate, Choice, SearchProblem, SearchSpace, SpecError, Suggestion, Value
 from ...core.draw import draw, draw_candidate
 from ...core.seeds import generator
+from . import acquisition
+from .acquisition import AcquisitionName, Improving, Rewards
 from .conditions import Conditions
 from .describe import Describer
 from .edits import Edits, EditWalks
@@ -20,6 +22,7 @@ from .improvement import Improvement, choose, directions
 from .options import TrainingOptions
 from .parents import parents
 from .rounds import RoundOptions, RoundSampler, Snapshot
+from .scalarise import log_scalarise
 from .serving import best_first, preferences, repeated
 from .slots import Division
 from .walk import Walks
@@ -35,8 +38,6 @@ SHORTLIST = 256
 """Candidates whose improvement is computed by samples, and whose exact objectives are."""
 PARENTS = 32
 """Candidates at most that a walk of edits chooses from."""
-FLOOR = 0.25
-"""Quantile of finished trials at which the reward that the GFlowNet sees begins."""
 
 
 class AlTraining(TrainingOptions):
@@ -57,13 +58,17 @@ class AlOptions(RoundOptions):
         description="The model of measured objectives: a deep ensemble, or exact Gaussian processes "
         "(`pip install 'orchestrate-automl[botorch]'`), better on small numbers.",
     )
-    acquisition: Literal["ucb", "thompson", "nehvi"] = Field(
+    acquisition: AcquisitionName = Field(
         default="ucb",
         description="What the GFlowNet is trained on, by preference: the upper confidence bounds of the "
-        "objectives; or a function drawn from what the model holds possible, another each round; or the "
-        "expected hypervolume improvement, which knows no preference.",
+        "objectives (`ucb`); a function drawn from what the model holds possible, another each round "
+        "(`thompson`); the expected improvement over the best measured for the preference (`ei`). Or the "
+        "expected hypervolume improvement, which knows no preference, over what was measured (`ehvi`), or "
+        "over what the model makes of that, since measurements are noisy (`nehvi`).",
     )
-    kappa: float = Field(default=1.0, ge=0, description="Deviations added to the mean by `ucb`.")
+    kappa: float = Field(
+        default=1.0, ge=0, description="Deviations added to the mean by `ucb`; 0: the mean alone (greedy)."
+    )
     pool: int = Field(default=512, ge=1, description="Samples of the policy that a round chooses from.")
     growth: float = Field(
         default=0.125,
@@ -94,6 +99,15 @@ class AlOptions(RoundOptions):
     gflownet: AlTraining = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
         default=AlTraining(), description="The GFlowNet and its training."
     )
+
+    @model_validator(mode="after")
+    def _promises(self) -> AlOptions:
+        if self.gflownet.scalarisation == "goal" and self.acquisition not in ("ucb", "thompson"):
+            raise ValueError(
+                f"scalarisation 'goal' asks for rewards in a direction, and acquisition {self.acquisition!r} "
+                "has none: take `ucb` or `thompson`"
+            )
+        return self
 
 
 class Learnt(NamedTuple):
@@ -164,7 +178,8 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         belief = model.believe(found, exactly=True)
         from .model import unwarped
 
-        merit = net.log_scalarise(weights[None], np.maximum(unwarped(belief.mean), 0)) + np.log(belief.chance)
+        scalarise = log_scalarise(self.options.gflownet.scalarisation)
+        merit = scalarise(weights[None], np.maximum(unwarped(belief.mean), 0)) + np.log(belief.chance)
         order = best_first(merit)[:count]
         found = [found[index] for index in order]
         mean, deviation = belief.mean[order], belief.deviation[order]
@@ -187,7 +202,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
     def learn(self, snapshot: Snapshot, kept: Tensors | None = None) -> Learnt | None:
         from .gflownet import GFlowNet
         from .keeping import below
-        from .model import Model, unwarped
+        from .model import Model
 
         scored = [told for told in snapshot.told if told.observation.scored]
         if len(scored) < 4:
@@ -205,27 +220,14 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
             rng,
             kept and below("model", kept),
         )
-        improvement = self._improvement(model, [], rng) if self.options.acquisition == "nehvi" else None
-        path = model.path(rng) if self.options.acquisition == "thompson" else None
-        floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(self.objectives)
+        compute, scalarise = self._acquisition(model, rng)
         cache: dict[Candidate, NDArray[np.float64]] = {}
-
-        def compute(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
-            belief = model.believe(candidates)
-            z = path(candidates) if path else belief.mean + self.options.kappa * belief.deviation
-            above = unwarped(z)
-            if improvement is not None:
-                gain = improvement.expected(above[None], belief.chance)
-                return np.repeat(gain[:, None], self.objectives, axis=1) * 20
-            share = np.clip((above - floor) / np.maximum(1 - floor, 1e-9), 0, 1.5)
-            # P(x) is then in proportion to R^β times the chance to be feasible.
-            return share * belief.chance[:, None] ** (1 / self.options.gflownet.beta.high)
 
         def reward(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
             new = [one for one in dict.fromkeys(candidates) if one not in cache]
             if new:
                 cache.update(zip(new, compute(new), strict=True))
-            return np.array([cache[one] for one in candidates]).reshape(-1, self.objectives)
+            return np.array([cache[one] for one in candidates])
 
         environment: Environment = walks
         if self.options.edits:
@@ -237,6 +239,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
             reward,
             self.options.gflownet,
             rng,
+            scalarise=scalarise,
             log_multiplicity=self.aliases.log_multiplicity,
         )
         if kept is not None:
@@ -247,10 +250,28 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         if isinstance(environment, EditWalks):
             known = [one for one in known if environment.edits.near(one)]
         net.memory.add(known, reward(known))
+        if scalarise is not None:
+            scalarise.anchor(reward(known), self.objectives)
         loss = net.train()
         errors = {f"surrogate_error/{name}": error for name, error in model.errors.items()}
         self.record(loss=loss, **errors)
         return Learnt(model, net)
+
+    def _acquisition(self, model: Model, rng: np.random.Generator) -> tuple[Rewards, Improving | None]:
+        """What the GFlowNet is trained on, and how a preference makes one of it where that isn't its own."""
+        options, power = self.options, 1 / self.options.gflownet.beta.high
+        if options.acquisition == "ucb":
+            return acquisition.bounded(model, options.kappa, power), None
+        if options.acquisition == "thompson":
+            return acquisition.drawn(model, power, rng), None
+        draws = acquisition.stratified(options.samples, self.objectives, rng)
+        if options.acquisition == "ei":
+            method = options.gflownet.scalarisation
+            assert method != "goal"
+            return acquisition.by_preference(model, draws, power, method)
+        noisy = options.acquisition == "nehvi"
+        improvement = self._improvement(model, [], rng, options.samples if noisy else 1, noisy=noisy)
+        return acquisition.in_hypervolume(model, draws, power, improvement)
 
     def tensors(self, learnt: Learnt) -> Tensors:
         from .keeping import under
@@ -276,7 +297,7 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         short = [pool[index] for index in best_first(promise)[:SHORTLIST]]
         belief = model.believe(short, exactly=True)
         noise = rng.standard_normal((self.options.samples, *belief.mean.shape))
-        samples = unwarped(belief.mean + noise * belief.deviation)
+        samples = acquisition.sampled(belief, noise)
 
         def apart(one: int, other: int) -> bool:
             return differing(short[one], short[other]) >= self.options.apart
@@ -287,16 +308,28 @@ class MogfnAl(RoundSampler[AlOptions, Learnt]):
         return [short[index] for index, _ in chosen]
 
     def _improvement(
-        self, model: Model, pending: Sequence[Candidate], rng: np.random.Generator, samples: int = 1
+        self,
+        model: Model,
+        pending: Sequence[Candidate],
+        rng: np.random.Generator,
+        samples: int = 1,
+        *,
+        noisy: bool = False,
     ) -> Improvement:
-        """Improvement over finished trials, and over running ones as the model expects them."""
-        from .model import unwarped
+        """Improvement over finished trials (`noisy`: over samples of what the model makes of them), and over
+        running ones as the model expects them.
+        """
+
+        def sampled(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+            belief = model.believe(candidates, exactly=True)
+            noise = rng.standard_normal((samples, *belief.mean.shape)) if samples > 1 else np.zeros((1, 1, 1))
+            return acquisition.sampled(belief, noise)
 
         front = np.repeat(model.front[None], samples, axis=0)
+        if noisy and len(model.front):
+            front = sampled(model.feasible)
         if pending:
-            belief = model.believe(pending, exactly=True)
-            noise = rng.standard_normal((samples, *belief.mean.shape)) if samples > 1 else 0.0
-            front = np.concatenate([front, unwarped(belief.mean + noise * belief.deviation[None])], axis=1)
+            front = np.concatenate([front, sampled(pending)], axis=1)
         return Improvement(front, directions(self.objectives, RAYS, generator(self.problem.seed, 0, 4)))
 
     def _neighbours(self, model: Model, count: int, rng: np.random.Generator) -> list[Candidate]:

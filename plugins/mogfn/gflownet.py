@@ -45,7 +45,7 @@ from .memory import Memory
 from .options import TrainingOptions
 from .policy import Conditioning, Heads, Policy
 from .reproducible import seeded
-from .scalarise import log_scalarise
+from .scalarise import Scalarise, log_scalarise
 
 Rewards: TypeAlias = Callable[[Sequence[Candidate]], NDArray[np.float64]]
 """Rewards (n, d) of candidates, each to be maximised, of about [0, 1]."""
@@ -62,6 +62,8 @@ class GFlowNet:
         options: TrainingOptions,
         rng: np.random.Generator,
         *,
+        scalarise: Scalarise | None = None,
+        given: Sequence[Candidate] = (),
         log_multiplicity: Callable[[Sequence[Candidate]], NDArray[np.float64]] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -69,9 +71,13 @@ class GFlowNet:
         self.options = options
         self.rewards = rewards
         self._log_multiplicity = log_multiplicity
-        self.memory = Memory(options.memory, objectives)
+        self.memory = Memory(options.memory, options.apart)
+        self.given = Memory(max(1, len(given)))
+        """Candidates that half of what is replayed comes from, if there are any: an offline data set."""
+        if given:
+            self.given.add(given, rewards(given))
         self.encoder = Encoder(objectives, options.encoding, options.bins, options.beta)
-        self.log_scalarise = log_scalarise(options.scalarisation)
+        self.log_scalarise = scalarise or log_scalarise(options.scalarisation)
         self._rng = rng
         self._dtype = dtype
         self._alpha = options.alpha if isinstance(options.alpha, tuple) else (options.alpha,) * objectives
@@ -308,7 +314,12 @@ class GFlowNet:
         def score(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
             return self.log_scalarise(conditions.weights[::each, None], rewards[None])
 
-        return self.memory.draw(score, self._rng, each)
+        found = self.memory.draw(score, self._rng, each)
+        if len(self.given):
+            given = self.given.draw(score, self._rng, each)
+            half = self._rng.random(len(found)) < 0.5
+            found = [two if other else one for one, two, other in zip(found, given, half, strict=True)]
+        return found
 
     def _act(
         self,

@@ -91,8 +91,11 @@ class Model:
             found = fit(self._describe(known), self._targets(values, exact), rng, kept=trained)
             self._parts["exact"] = exact, found
         self._success = self._learn_failures(told, rng, kept and below("success", kept))
-        self.front = self._rewards_of(points)[[one.observation.violation == 0 for one in self.scored]]
-        """Rewards of feasible finished trials: (n, d)."""
+        kept_bounds = [one.observation.violation == 0 for one in self.scored]
+        self.feasible = [one for one, keeps in zip(candidates, kept_bounds, strict=True) if keeps]
+        """Candidates of feasible finished trials: n."""
+        self.front = self._rewards_of(points)[kept_bounds]
+        """Their rewards: (n, d)."""
 
     @property
     def tensors(self) -> Tensors:

@@ -80,6 +80,12 @@ class TrainingOptions(PluginOptions):
         default=0.5, ge=0, le=1, description="Share of a batch that is walked back from known candidates."
     )
     memory: int = Field(default=10_000, ge=1, description="How many candidates the replay memory holds.")
+    apart: int = Field(
+        default=0,
+        ge=0,
+        description="A diverse memory: of two candidates that differ in fewer choices, one that is no better "
+        "in any objective isn't kept. 0: the latest are kept, whatever they are.",
+    )
     learning_rate: float = Field(default=3e-3, gt=0, description="Of the policy; halved every quarter.")
     z_factor: float = Field(default=10.0, gt=0, description="How much faster log Z learns.")
     clip: float = Field(default=10.0, gt=0, description="Largest norm of a gradient.")

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ...core import Candidate, SearchProblem, SpaceError, SpecError, Suggestion, enumerate_candidates
+from ...core import (
+    Candidate,
+    SearchProblem,
+    SpaceError,
+    SpecError,
+    Suggestion,
+    Value,
+    enumerate_candidates,
+    replay,
+)
 from ...core.draw import draw_candidate
 from ...core.pareto import violation
 from ...core.sampler import Curve
@@ -57,6 +66,17 @@ class PcOptions(RoundOptions):
         description="The order in which a walk makes the choices: the space's own, where a candidate has one "
         "walk; or any, each choice once those that it depends on are made.",
     )
+    known: tuple[dict[str, Value], ...] = Field(
+        default=(),
+        description="Good candidates, as choices by name, where all objectives are exact: half of what is "
+        "replayed while the policy is trained comes from them.",
+    )
+
+    @model_validator(mode="after")
+    def _used(self) -> PcOptions:
+        if self.known and not self.gflownet.replay:
+            raise ValueError("known candidates are replayed, and gflownet.replay is 0")
+        return self
 
 
 class Course:
@@ -93,6 +113,12 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         super().start(problem)
         if self.options.order == "any":
             self._environment(())  # a space whose choices have no such order is refused before any trial
+        self._given = [self._known(place, one) for place, one in enumerate(self.options.known, start=1)]
+        if self._given and not self.exact:
+            raise SpecError(
+                f"sampler {self.name!r}: option 'known' is for objectives that are all exact; otherwise the "
+                "policy learns from finished trials alone"
+            )
         self._net: GFlowNet | None = None
         self._values: dict[str, dict[str, float]] = {}
 
@@ -162,11 +188,12 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
             options = options.model_copy(update={"replay": 1.0})
         known = [told.candidate for told in scored]
         net = GFlowNet(
-            self._environment(known),
+            self._environment([*known, *self._given]),
             self.objectives,
             reward,
             options,
             rng,
+            given=self._given,
             log_multiplicity=self.aliases.log_multiplicity,
         )
         if kept is not None:
@@ -181,6 +208,12 @@ class MogfnPc(RoundSampler[PcOptions, "GFlowNet"]):
         else:
             self.record(loss=net.train(), **self._log_z(net))
         return net
+
+    def _known(self, place: int, choices: Mapping[str, Value]) -> Candidate:
+        try:
+            return replay(self.problem.space, choices)
+        except SpaceError as error:
+            raise SpecError(f"sampler {self.name!r}: option 'known', candidate {place}: {error}") from error
 
     def _environment(self, known: Sequence[Candidate]) -> Environment:
         space = self.problem.space

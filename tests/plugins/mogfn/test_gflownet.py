@@ -318,7 +318,7 @@ def test_log_probabilities_of_a_tree_sum_to_one() -> None:
 
 def test_the_memory_keeps_vectors_and_forgets_the_oldest() -> None:
     """A preference makes one number of a reward when it is drawn, so that none goes stale."""
-    memory = Memory(5, 2)
+    memory = Memory(5)
     memory.add(CELLS[:7], TABLE[:7])
     memory.add(CELLS[3:4], TABLE[3:4] + 1)
     assert len(memory) == 5

@@ -268,6 +268,8 @@ def test_options_that_fit_no_objective_are_refused(name: str, options: dict[str,
 @pytest.mark.parametrize(
     "options",
     [
+        {"acquisition": "ei"},
+        {"acquisition": "ehvi"},
         {"acquisition": "nehvi"},
         {"acquisition": "thompson"},
         {"gflownet": {**SMALL, "scalarisation": "goal"}},
