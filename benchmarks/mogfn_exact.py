@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from _compare import compare, quartiles
@@ -52,9 +53,9 @@ GATES = {1.0: (0.06, 0.12, 0.15), 8.0: (0.12, 0.25, 0.15)}
 """By β, for each seed: mean and largest L1 over five preferences, largest error of log Z."""
 
 
-def _trained_grid(work: tuple[float, int, Size]) -> tuple[Errors, Errors]:
+def _trained_grid(work: tuple[float, int, Size, Literal["shift", "film"]]) -> tuple[Errors, Errors]:
     """Errors on seen and on held-out preferences."""
-    beta, seed, size = work
+    beta, seed, size, conditioning = work
     steps, batch = EXACT[size]
     space = HyperGrid(HyperGrid.Options(size=8))
     scores = {
@@ -66,7 +67,12 @@ def _trained_grid(work: tuple[float, int, Size]) -> tuple[Errors, Errors]:
         2,
         lambda found: np.array([scores[one] for one in found]),
         TrainingOptions(
-            steps=steps, batch=batch, beta=BetaOptions(high=beta, warmup=0.0), learning_rate=5e-3, width=64
+            steps=steps,
+            batch=batch,
+            beta=BetaOptions(high=beta, warmup=0.0),
+            learning_rate=5e-3,
+            width=64,
+            conditioning=conditioning,
         ),
         np.random.default_rng(seed),
     )
@@ -78,8 +84,13 @@ def exact_records(size: Size, seeds: int, spread: Mapper) -> list[Record]:
     """One record a temperature."""
     records: list[Record] = []
     for beta, (mean, most, log_z) in GATES.items():
-        every = spread(_trained_grid, [(beta, seed, size) for seed in range(seeds)])
-        found = [(Errors(*seen), Errors(*held)) for seen, held in every]
+        found, film = (
+            [
+                (Errors(*seen), Errors(*held))
+                for seen, held in spread(_trained_grid, [(beta, seed, size, one) for seed in range(seeds)])
+            ]
+            for one in ("shift", "film")
+        )
         print(f"exact: β = {beta:g} done", flush=True)
         distances = np.array([seen.distance for seen, _ in found])
         largest = max(seen.distance_most for seen, _ in found)
@@ -92,7 +103,10 @@ def exact_records(size: Size, seeds: int, spread: Mapper) -> list[Record]:
                 value=float(distances.mean()),
                 spread=quartiles(distances),
                 seeds=len(found),
-                peers={"preferences never seen": float(np.mean([held.distance for _, held in found]))},
+                peers={
+                    "preferences never seen": float(np.mean([held.distance for _, held in found])),
+                    "conditioning: film": float(np.mean([seen.distance for seen, _ in film])),
+                },
                 goal=f"each seed: mean {mean}, largest {most}, log Z within {log_z}",
                 holds=bool(distances.max() <= mean and largest <= most and off <= log_z),
                 note=f"largest {largest:.3f}; log Z within {off:.3f}; Jensen-Shannon {divergence:.1e} nats",

@@ -53,9 +53,10 @@ class AlOptions(RoundOptions):
     """Options of `mogfn-al`."""
 
     initial: int = Field(default=10, ge=0, description="Random candidates before the first round.")
-    surrogate: Literal["ensemble", "gp"] = Field(
+    surrogate: Literal["ensemble", "evidential", "gp"] = Field(
         default="ensemble",
-        description="The model of measured objectives: a deep ensemble, or exact Gaussian processes "
+        description="The model of measured objectives: a deep ensemble; one network that learns how sure it "
+        "is (evidential regression); or exact Gaussian processes "
         "(`pip install 'orchestrate-automl[botorch]'`), better on small numbers.",
     )
     acquisition: AcquisitionName = Field(

@@ -62,6 +62,17 @@ class Members(nn.Module):
         return hidden + direct
 
 
+def fit(net: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float, decay: float) -> None:
+    """Train a network on all data at once, with a cosine schedule."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=decay, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()  # pyright: ignore[reportUnknownMemberType]
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+        schedule.step()
+
+
 class Ensemble:
     """A deep ensemble (Lakshminarayanan et al., arXiv 1612.01474) of bootstrapped regressions.
 
@@ -94,7 +105,11 @@ class Ensemble:
             if kept is not None:
                 self._net.load_state_dict(kept)
             else:
-                self._train(inputs, targets, weights, steps, learning_rate, decay)
+
+                def cost() -> Tensor:
+                    return ((self._net(inputs) - targets).square() * weights).mean()
+
+                fit(self._net, cost, steps, learning_rate, decay)
         self._calibrate(inputs, targets, torch.as_tensor(counts == 0))
 
     @property
@@ -120,20 +135,6 @@ class Ensemble:
             return (mean + away * self._calibration) * self._scale + self._mean
 
         return follow
-
-    def _train(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, steps: int, learning_rate: float, decay: float
-    ) -> None:
-        optimizer = torch.optim.AdamW(
-            self._net.parameters(), lr=learning_rate, weight_decay=decay, fused=True
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss = ((self._net(inputs) - targets).square() * weights).mean()
-            loss.backward()  # pyright: ignore[reportUnknownMemberType]
-            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            schedule.step()
 
     def _calibrate(self, inputs: Tensor, targets: Tensor, out: Tensor) -> None:
         """Compare the error of the left-out members' mean with those members' spread."""

@@ -17,6 +17,7 @@ from . import rewards
 from .describe import Describer
 from .ensemble import Ensemble, Surrogate
 from .environment import Floats
+from .evidential import Evidential
 from .keeping import Tensors, below, under
 from .rounds import RoundOptions, Told
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .gaussian import GaussianProcesses
 
 Values = NDArray[np.float64]
-SurrogateName = Literal["ensemble", "gp"]
+SurrogateName = Literal["ensemble", "evidential", "gp"]
 
 MARGIN = 0.1
 LEAST_CHANCE = 1e-3
@@ -205,9 +206,11 @@ def _scale(goal: Goal, points: Sequence[Mapping[str, float]], options: RoundOpti
     return rewards.Scale(goal, worst, found.best, found.log) if inside else found
 
 
-def _fitter(name: SurrogateName) -> type[Ensemble | GaussianProcesses]:
+def _fitter(name: SurrogateName) -> type[Ensemble | Evidential | GaussianProcesses]:
     if name == "ensemble":
         return Ensemble
+    if name == "evidential":
+        return Evidential
     from .gaussian import GaussianProcesses
 
     return GaussianProcesses

@@ -5,6 +5,8 @@ from __future__ import annotations
 import moocore
 import numpy as np
 import pytest
+import torch
+from scipy.stats import t as student
 
 from orchestrate.core import Goal
 from orchestrate.plugins.mogfn import rewards
@@ -16,7 +18,8 @@ from orchestrate.plugins.mogfn.conditions import (
     even,
     thermometer,
 )
-from orchestrate.plugins.mogfn.ensemble import Ensemble
+from orchestrate.plugins.mogfn.ensemble import Ensemble, Surrogate
+from orchestrate.plugins.mogfn.evidential import Evidence, Evidential, loss
 from orchestrate.plugins.mogfn.improvement import Improvement, choose, directions, hypervolume
 from orchestrate.plugins.mogfn.model import unwarped, warped
 from orchestrate.plugins.mogfn.options import TrainingOptions
@@ -175,7 +178,7 @@ def smooth(features: np.ndarray) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("name", ["ensemble", "gp"])
+@pytest.mark.parametrize("name", ["ensemble", "evidential", "gp"])
 def test_a_surrogate_predicts_and_knows_what_it_does_not(name: str) -> None:
     rng = np.random.default_rng(0)
     features = (rng.random((160, 8)) < 0.5).astype(np.float32)
@@ -184,9 +187,9 @@ def test_a_surrogate_predicts_and_knows_what_it_does_not(name: str) -> None:
         pytest.importorskip("gpytorch")
         from orchestrate.plugins.mogfn.gaussian import GaussianProcesses
 
-        model: Ensemble | GaussianProcesses = GaussianProcesses(features[:80], values[:80], rng)
+        model: Surrogate = GaussianProcesses(features[:80], values[:80], rng)
     else:
-        model = Ensemble(features[:80], values[:80], rng)
+        model = {"ensemble": Ensemble, "evidential": Evidential}[name](features[:80], values[:80], rng)
     mean, deviation = model.predict(features[80:])
     errors = np.abs(mean - smooth(features[80:]))
     assert (errors.mean(axis=0) < 0.2 * values.std(axis=0)).all()
@@ -201,6 +204,33 @@ def test_a_surrogate_predicts_and_knows_what_it_does_not(name: str) -> None:
     path = model.path(np.random.default_rng(0))
     assert np.array_equal(path(features[80:]), path(features[80:]))
     assert np.array_equal(path(features[80:]), drawn[0])
+
+
+def test_evidence_is_a_student_distribution_and_its_variances_are_two() -> None:
+    """By hand: nu = alpha = 2 and beta = 1 make E[σ²] = 1 and Var[μ] = 1/2. -log p is that of Student's t."""
+    one = Evidence(*torch.tensor([0.0, 2.0, 2.0, 1.0], dtype=torch.float64))
+    assert (float(one.aleatoric), float(one.epistemic)) == (1.0, 0.5)
+    rng = np.random.default_rng(0)
+    gamma, targets = rng.standard_normal((2, 50))
+    nu, beta = rng.uniform(0.1, 3, (2, 50))
+    alpha = rng.uniform(1.1, 4, 50)
+    found = Evidence(*(torch.as_tensor(part) for part in (gamma, nu, alpha, beta)))
+    scale = np.sqrt(beta * (1 + nu) / (nu * alpha))
+    surprise = -student.logpdf(targets, 2 * alpha, gamma, scale)
+    assert loss(found, torch.as_tensor(targets), 0.0).numpy() == pytest.approx(surprise)
+    penalty = loss(found, torch.as_tensor(targets), 0.3).numpy() - surprise
+    assert penalty == pytest.approx(0.3 * np.abs(targets - gamma) * (2 * nu + alpha))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_evidence_runs_out_away_from_the_data(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    places = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]
+    values = np.sin(3 * places) + 0.05 * rng.standard_normal(places.shape)
+    deviation = Evidential(places, values, rng).predict
+    among = deviation(places)[1].max()
+    for far in (np.float32([[-2]]), np.float32([[2]])):
+        assert deviation(2 * far)[1] > deviation(far)[1] > among
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
