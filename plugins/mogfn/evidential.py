@@ -47,7 +47,7 @@ class Evidence(NamedTuple):
 
 
 def loss(found: Evidence, targets: Tensor, penalty: float) -> Tensor:
-    """Negative log evidence (Student's t, 2 alpha degrees), and a penalty on evidence for what is wrong: (n, m).
+    """Negative log evidence (Student's t of 2 alpha degrees), and a penalty on evidence for errors: (n, m).
 
     Equations 8 to 10.
     """

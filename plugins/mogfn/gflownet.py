@@ -17,7 +17,8 @@ from torch import Tensor
 from ...core import Candidate
 from ...core.training.threads import threads
 from .backward import by_ways, log_backward
-from .conditions import Conditions, Encoder, covering, dirichlet
+from .conditions import Conditions, Encoder
+from .drawing import Drawing
 from .environment import (
     Act,
     ActBack,
@@ -30,6 +31,7 @@ from .environment import (
     joined,
     pick,
 )
+from .goals import hindsight
 from .local_search import improved
 from .losses import (
     PENALTIES,
@@ -80,10 +82,7 @@ class GFlowNet:
         self.log_scalarise = scalarise or log_scalarise(options.scalarisation)
         self._rng = rng
         self._dtype = dtype
-        self._alpha = options.alpha if isinstance(options.alpha, tuple) else (options.alpha,) * objectives
-        self._fixed = None
-        if options.preferences != "dirichlet":
-            self._fixed = covering(objectives, options.fixed, options.preferences)
+        self._drawing = Drawing(options, objectives)
         with seeded(int(rng.integers(2**31))):
             self.policy = Policy(
                 environment.features,
@@ -131,7 +130,8 @@ class GFlowNet:
         self.memory.add(trajectories.candidates, rewards)
         rows = conditions[order]
         if self.options.scalarisation == "goal":
-            rows = self._hindsight(rows, rewards)
+            self._drawing.learn(rows, rewards, done)
+            rows = hindsight(rows, rewards, self._rng)
         loss = self.loss(trajectories, rows, rewards, order // self.options.group)
         self._optimizer.zero_grad()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
@@ -147,16 +147,7 @@ class GFlowNet:
 
     def draw_conditions(self, done: float = 1.0) -> Conditions:
         """Draw a batch's conditions: `group` rows in a row are equal."""
-        groups = self.options.batch // self.options.group
-        if self._fixed is None:
-            weights = dirichlet(self._alpha, groups, self._rng)
-        else:
-            weights = self._fixed[self._rng.integers(len(self._fixed), size=groups)]
-        beta = self.options.beta.draw(groups, self._rng)
-        warmup = self.options.beta.warmup
-        if done < warmup:
-            beta = 1 + (beta - 1) * done / warmup
-        return Conditions(weights.repeat(self.options.group, axis=0), beta.repeat(self.options.group))
+        return self._drawing.draw(done, self._rng)
 
     def collect(self, conditions: Conditions, done: float = 0.0) -> tuple[Trajectories, Integers]:
         """Walk a batch: forward with exploration, and back from known candidates.
@@ -282,13 +273,6 @@ class GFlowNet:
         self._served.load_state_dict(tensors)
 
     # Inside ---------------------------------------------------------------------------------------
-
-    def _hindsight(self, conditions: Conditions, rewards: NDArray[np.float64]) -> Conditions:
-        """Make what was reached the goal of half of the walks, so that goals are met at all."""
-        sums = rewards.sum(axis=1)
-        told = (self._rng.random(len(sums)) < 0.5) & (sums > 0)
-        reached = rewards / np.where(told, sums, 1.0)[:, None]
-        return Conditions(np.where(told[:, None], reached, conditions.weights), conditions.beta)
 
     def _search_around(self, walks: Trajectories, conditions: Conditions, act: Act) -> Trajectories:
         """Better walks near these; all that is seen on the way is remembered."""

@@ -37,10 +37,10 @@ class TrainingOptions(PluginOptions):
         "parts of a front, too. `goal` asks for rewards in the preference's direction instead "
         "(goal-conditioned GFlowNets).",
     )
-    preferences: Literal["dirichlet"] | Cover = Field(
+    preferences: Literal["dirichlet", "reachable"] | Cover = Field(
         default="dirichlet",
         description="What is trained on: preferences of any kind, or only so many fixed ones that cover all "
-        "(`lattice`, `k-means`).",
+        "(`lattice`, `k-means`); or, of goals, rarely such as turn out to be missed (`reachable`).",
     )
     fixed: int = Field(default=64, ge=1, description="How many fixed preferences there are, or few more.")
     alpha: float | tuple[float, ...] = Field(
@@ -106,6 +106,8 @@ class TrainingOptions(PluginOptions):
             raise ValueError("vargrad compares trajectories of one condition: set group to 2 or more")
         if self.loss == "vargrad" and self.scalarisation == "goal":
             raise ValueError("vargrad needs walks that share a condition, and goals are moved one by one")
+        if self.preferences == "reachable" and self.scalarisation != "goal":
+            raise ValueError("preferences 'reachable' are for scalarisation 'goal': no other can be missed")
         alphas = self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
         if not alphas or min(alphas) <= 0:
             raise ValueError("alpha has to be above 0")

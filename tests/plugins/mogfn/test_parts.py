@@ -238,8 +238,9 @@ def test_options_that_contradict_each_other_are_refused() -> None:
         {"batch": 10, "group": 4},
         {"loss": "vargrad", "group": 1},
         {"loss": "vargrad", "scalarisation": "goal"},
+        {"preferences": "reachable"},
         {"alpha": 0.0},
         {"beta": {"distribution": "uniform", "low": 30.0}},
     ):
-        with pytest.raises(ValueError, match=r"batch|vargrad|alpha|low"):
+        with pytest.raises(ValueError, match=r"batch|vargrad|reachable|alpha|low"):
             TrainingOptions.model_validate(wrong)
