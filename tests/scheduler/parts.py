@@ -186,6 +186,46 @@ def gradients(trial: TrialContext) -> dict[str, float]:
     return {"loss": loss, **{f"g{index}": float(entry) for index, entry in enumerate(entries)}}
 
 
+def owing(trial: TrialContext, folder: str, kill_at: int = 0) -> dict[str, float]:
+    """Train by a strategy that remembers, with a checkpoint every other step; one rank dies once."""
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(64, 24, generator=generator)
+    model = nn.Linear(24, 16)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(16, 24, generator=generator))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.5)
+
+    class Linear:
+        def __init__(self) -> None:
+            self.model = model
+
+        def loss_sum(self, samples: torch.Tensor) -> torch.Tensor:
+            return model(inputs[samples]).square().sum()
+
+    state = trial.restore() or {"step": 0}
+    if state["step"]:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    loss = 0.0
+    for step in range(state["step"] + 1, 14):
+        loss = trial.gradient(Linear(), torch.arange(64))
+        optimizer.step()
+        trial.report({"loss": loss}, step)
+        if step == kill_at and not state["step"]:
+            try:
+                Path(folder, "killed").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass  # the other rank is dying
+        if step % 2 == 0:
+            kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            trial.checkpoint({"step": step, **kept})
+    return {"loss": loss, "weights": float(model.weight.detach().double().square().sum())}
+
+
 def steady(trial: TrialContext, steps: int = 9, fail: int = -1, until_back: bool = False) -> dict[str, float]:
     """Train a linear model for some steps, or until workers that were gone are back."""
     import torch

@@ -329,3 +329,19 @@ def test_two_workers_give_the_single_process_gradient(run_job: Submit) -> None:
     assert outcome.state == "finished", outcome.reason
     for row in together:
         assert row.metrics == pytest.approx(alone[0].metrics, abs=1e-10, rel=1e-10)
+
+
+def test_what_ranks_owe_each_other_outlives_their_death(
+    run_job: Submit, settings: Settings, tmp_path: Path
+) -> None:
+    compression = {"name": "l-greco", "family": "topk", "density": 0.05, "minimum": 64}
+    schedule = {"start": 2, "period": 4, "window": 2}
+    workers = {"count": 2, "strategy": {**compression, **schedule}}
+    folder = f"folder: {tmp_path}"
+    (whole,) = run_job(job_data(f"owing {{{folder}}}", 1, workers=workers))[1]
+    outcome, (killed,) = run_job(job_data(f"owing {{{folder}, kill_at: 9}}", 1, workers=workers))
+    assert outcome.state == "finished", outcome.reason
+    assert killed.metrics == whole.metrics
+    assert whole.metrics["compression/ratio_now"] > 5
+    kinds = {file.kind for file in Catalog.open(settings.catalog_url).artifacts_of(killed.id)}
+    assert kinds == {"compression", "compression-picture"}
