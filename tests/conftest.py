@@ -6,6 +6,7 @@ Services (Ray, PostgreSQL, Chromium) start once, when the first test asks for th
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.embedded_postgres import embedded_postgres
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# A shell ignores Ctrl-C in what it starts in the background, and the commands under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # In the order in which they run: quick answers first. Cluster tests come after all that share
 # the session's Ray, since a process can be connected to one Ray only.
