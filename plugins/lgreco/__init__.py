@@ -1,4 +1,4 @@
-"""L-GreCo: layer-wise adaptive gradient compression (Markov et al., arXiv 2210.17357)."""
+"""L-GreCo: layer-wise adaptive gradient compression (arXiv 2210.17357)."""
 
 from __future__ import annotations
 

@@ -46,13 +46,6 @@ def draw(decisions: Sequence[Decision], path: Path) -> None:
     ticks = range(0, len(steps), every)
     upper.set_xticks(ticks, [steps[at] for at in ticks])
     at = np.arange(len(shown))
-    lower.step(
-        at,
-        [one.uniform_bytes for one in shown],
-        where="mid",
-        color="#9aa5b1",
-        label="reference in all layers",
-    )
     for label, colour, sizes in (
         ("reference in all layers", "#9aa5b1", [one.uniform_bytes for one in shown]),
         ("chosen", "#2f6fb5", [one.bytes for one in shown]),
@@ -62,7 +55,7 @@ def draw(decisions: Sequence[Decision], path: Path) -> None:
     lower.set_ylim(bottom=0)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.set_xticks(ticks, [steps[at] for at in ticks])
-    lower.legend(frameon=False, fontsize=8, ncols=2)
+    lower.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     figure.savefig(path)
 
 
