@@ -22,8 +22,10 @@ from .costs import Timed
 from .decision import Decision, Planning, decide
 from .families import Family, Parcel
 from .layer import Layer
+from .layer import regrouped as regrouped_layer
 from .menu import Menu, Range
 from .metering import Metered, all_reduce_bytes
+from .record import Record
 from .tally import Phase, Tally
 
 
@@ -90,7 +92,6 @@ class Compression:
         self._norms: dict[str, float] = {}
         self._timed: Timed | None = None
         self._now = _Step()
-        self._parts = 0
         self.step = 0
         self.decisions: list[Decision] = []
         self.tallies = {phase: Tally() for phase in Phase}
@@ -102,6 +103,11 @@ class Compression:
             return Phase.DENSE
         return Phase.ADAPTED if self._choices else Phase.UNIFORM
 
+    @property
+    def record(self) -> Record:
+        """What there is to tell of it."""
+        return Record(self._group.size, self.tallies, self.decisions)
+
     def exchange(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the means over ranks of these parameters' gradients, in their own types."""
         tally = self.tallies[self.phase]
@@ -109,7 +115,6 @@ class Compression:
         with self._tallied(tally):
             means = self._means(gradients)
         self._now.finite &= all(bool(mean.isfinite().all()) for mean in means.values())
-        self._parts += 1
         return means
 
     def _means(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -131,12 +136,12 @@ class Compression:
             now.inputs.clear()
         for name, given in now.inputs.items():
             if name in self._seen:
-                self._seen[name].total += given
-                self._seen[name].count += 1
+                seen = self._seen[name]
+                seen.total = seen.total.to(given.device) + given  # anew, for those who hold a state
+                seen.count += 1
             else:
                 self._seen[name] = _Seen(given.clone())
         self.step += 1
-        self._parts = 0
         since = self.step - rules.start
         if rules.planning.adapts and since > 0 and since % rules.period == 0 and self._seen:
             with self._tallied(tally):
@@ -177,16 +182,16 @@ class Compression:
             family, setting = menu.entries[self._choices.get(name, menu.reference)]
             by_family.setdefault(family, []).append(Parcel(layer, setting, gradient))
         means: dict[str, Tensor] = {}
-        for index, (family, parcels) in enumerate(sorted(by_family.items(), key=lambda one: one[0].name)):
-            seed = spawn(self._seed, self.step, self._parts, index)
+        seed = spawn(self._seed, self.step)
+        for family, parcels in sorted(by_family.items(), key=lambda one: one[0].name):
             found = family.exchange(parcels, self._group, seed)
             means |= {parcel.layer.name: mean for parcel, mean in zip(parcels, found, strict=True)}
         return means
 
     def _decide(self) -> None:
         seen, self._seen = self._seen, {}
-        menus = {name: self._menus[name] for name in seen}
-        gradients = {name: one.total / one.count for name, one in seen.items()}
+        menus = {name: menu for name, menu in self._menus.items() if name in seen}
+        gradients = {name: seen[name].total / seen[name].count for name in menus}
         if self._rules.timed and self._timed is None:
             self._timed = Timed(self._group, next(iter(gradients.values())).device)
         decision, choices, norms = decide(
@@ -214,6 +219,7 @@ class Compression:
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` gave on this rank, under the same rules."""
         self.step = state["step"]
+        self._layers, self._menus = {}, {}
         for name, shape in state["shapes"].items():
             self._menus[name] = Menu.of(shape, self._rules.ranges, self._rules.planning.extra)
             self._layers[name] = Layer(name, tuple(shape))
@@ -223,3 +229,15 @@ class Compression:
         self._norms = dict(state["norms"])
         self.decisions = [Decision.of(one) for one in state["decisions"]]
         self.tallies = {phase: Tally(**state["tallies"][phase.value]) for phase in Phase}
+
+
+def regrouped(states: Sequence[Mapping[str, Any]], rank: int) -> dict[str, Any]:
+    """The state for a rank of a group of another size, from all ranks' of the old one.
+
+    What is owed stays the same in the mean. Of a window under way an old rank's gradients go on.
+    """
+    found = dict(states[rank % len(states)])
+    found["layers"] = {
+        name: regrouped_layer([state["layers"][name] for state in states]) for name in found["layers"]
+    }
+    return found

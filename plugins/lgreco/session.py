@@ -12,7 +12,6 @@ import torch
 from ...core import Collective, Learner
 from ...core.training.collective import shard_sums
 from .compression import Compression, Rules
-from .record import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,15 +51,11 @@ class Session:
 
     def metrics(self) -> Mapping[str, float]:
         """Figures of the compression so far."""
-        return self._record.metrics()
+        return self._compression.record.metrics()
 
     def artifacts(self, folder: Path) -> Mapping[str, Path]:
         """The decisions as data and as a picture."""
-        return self._record.write(folder)
-
-    @property
-    def _record(self) -> Record:
-        return Record(self._group.size, self._compression.tallies, self._compression.decisions)
+        return self._compression.record.write(folder)
 
 
 def _loss_scale(learner: Learner) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ....core import Collective
+from ....core.seeds import spawn
 from ..layer import Layer
 
 CollectiveName: TypeAlias = Literal["all_reduce", "all_gather"]
@@ -24,6 +26,10 @@ class Parcel:
     layer: Layer
     setting: float
     gradient: Tensor
+
+    def seed(self, step: int, *path: int) -> int:
+        """Keys what is drawn for the layer: the step's seed and its name, whoever else is in the message."""
+        return spawn(step, zlib.crc32(self.layer.name.encode()), *path)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ....core import Collective
-from ....core.seeds import spawn
 from ....core.training.collective import add_up
 from ..layer import Layer, as_matrix, matrix_shape
 from ..metering import all_reduce_bytes
@@ -91,8 +90,8 @@ class PowerSGD(Family):
     ) -> list[Sent]:
         matrices = [as_matrix(each) for each in inputs]
         bases = [
-            _start(one.layer, self.clamp(one.gradient.shape, one.setting), spawn(seed, index), matrix)
-            for index, (one, matrix) in enumerate(zip(parcels, matrices, strict=True))
+            _start(one.layer, self.clamp(one.gradient.shape, one.setting), one.seed(seed), matrix)
+            for one, matrix in zip(parcels, matrices, strict=True)
         ]
         units = self._units([one.layer for one in parcels], matrices, group)
         means, _ = self._average(group, [m @ q for m, q in zip(matrices, bases, strict=True)], units)

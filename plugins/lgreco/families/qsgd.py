@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ....core import Collective
-from ....core.seeds import spawn
 from ..metering import all_gather_bytes
 from ..packing import from_bytes, pack, packed_bytes, to_bytes, unpack
 from .base import CollectiveName, Family, Parcel, Sent, gather
@@ -73,10 +72,10 @@ class QSGD(Family):
     def _exchange(
         self, parcels: Sequence[Parcel], inputs: Sequence[Tensor], group: Collective, seed: int
     ) -> list[Sent]:
-        rng = torch.Generator(inputs[0].device).manual_seed(spawn(seed, group.rank))
-        streams = [
-            self._encode(u.reshape(-1), int(p.setting), rng) for u, p in zip(inputs, parcels, strict=True)
-        ]
+        streams: list[Tensor] = []
+        for given, parcel in zip(inputs, parcels, strict=True):
+            rng = torch.Generator(given.device).manual_seed(parcel.seed(seed, group.rank))
+            streams.append(self._encode(given.reshape(-1), int(parcel.setting), rng))
         means = [torch.zeros_like(given) for given in inputs]
         owns: list[Tensor] = []
         for rank, parts in enumerate(gather(group, streams)):

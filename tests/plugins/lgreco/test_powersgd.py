@@ -47,7 +47,7 @@ def test_a_warm_start_finds_the_largest_singular_values():
     best = float(torch.linalg.svdvals(gradient)[3:].norm() / gradient.norm())
     cluster = Cluster(2, {"w": (40, 30)})
     found = []
-    for step in range(20):
+    for step in range(100):
         for layer in (layers[0] for layers in cluster.layers):
             layer.residual = None
         found.append(relative(cluster.step(PowerSGD(), 3, [[gradient]] * 2, step)[0], gradient))
