@@ -34,6 +34,10 @@ class Collective(Protocol):
         """Return every rank's `tensor` (equal shapes), in rank order."""
         ...
 
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Send row r of `tensor` (size, …) to rank r; return the rows sent to this one, in rank order."""
+        ...
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -61,6 +61,14 @@ class TorchCollective:
         self._dist.all_gather(parts, tensor)
         return parts
 
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Row r to rank r; the rows for this one."""
+        import torch
+
+        rows = torch.empty_like(tensor)
+        self._dist.all_to_all_single(rows, tensor)
+        return rows
+
     def close(self) -> None:
         """Leave the group."""
         with suppress(Exception):

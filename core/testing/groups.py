@@ -42,6 +42,12 @@ class ThreadCollective:
         """Return every rank's `tensor`, in rank order."""
         return self._meeting.exchange(self._rank, tensor.detach().clone())
 
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Send row r of `tensor` to rank r; return the rows sent to this one, in rank order."""
+        import torch
+
+        return torch.stack([rows[self._rank] for rows in self.all_gather(tensor)])
+
 
 class Meeting:
     """Where the threads of a collective exchange values."""

@@ -37,3 +37,9 @@ class PrivateGroup:
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
         dist.all_gather(parts, tensor, group=self._group)
         return parts
+
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Row r to rank r; the rows for this one."""
+        rows = torch.empty_like(tensor)
+        dist.all_to_all_single(rows, tensor, group=self._group)
+        return rows

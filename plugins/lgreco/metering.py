@@ -49,3 +49,9 @@ class Metered:
         self.calls += 1
         self.sent += all_gather_bytes(tensor.nbytes, self.size)
         return self._group.all_gather(tensor)
+
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """Row r to rank r; the rows for this one."""
+        self.calls += 1
+        self.sent += (self.size - 1) / self.size * tensor.nbytes
+        return self._group.all_to_all(tensor)

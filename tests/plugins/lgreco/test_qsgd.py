@@ -68,12 +68,23 @@ def test_a_bucket_that_is_not_finite_spoils_no_other():
     assert decoded[6] == 5
 
 
-def test_ranks_round_apart_from_each_other():
+@pytest.mark.parametrize(("ranks", "share"), [(2, 1 / 2), (4, 1 / 4 + 1)])
+def test_ranks_round_apart_from_each_other(ranks, share):
+    """Their errors average out; with more than two ranks the mean is rounded once more."""
     gradient = torch.rand(1000, generator=torch.Generator().manual_seed(3))
-    family = QSGD(bucket=1000)
+    family = QSGD(bucket=1000 // ranks)
     variance = float(family.errors(gradient, [2])[0]) ** 2
-    found = Cluster(4, {"w": (1000,)}).step(family, 2, [[gradient]] * 4)[0]
-    assert 0.5 < float((found - gradient).square().sum()) / (variance / 4) < 1.5
+    found = Cluster(ranks, {"w": (1000,)}).step(family, 2, [[gradient]] * ranks)[0]
+    assert 0.6 < float((found - gradient).square().sum()) / (variance * share) < 1.4
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_mean_over_ranks_is_unbiased(ranks):
+    cluster, family = Cluster(ranks, {"w": (70,)}), QSGD(bucket=16)
+    gradients = cluster.draw(1)
+    true = torch.stack([each[0] for each in gradients]).mean(0)
+    means = torch.stack([cluster.step(family, 3, gradients, seed)[0] for seed in range(100)])
+    assert ((means.mean(0) - true).abs() <= 5 * means.std(0) / 10 + 1e-6).all()
 
 
 def test_nothing_waits_unless_it_is_asked_to():
