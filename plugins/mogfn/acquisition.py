@@ -60,18 +60,19 @@ class Improving:
 
 def bounded(model: Model, kappa: float, power: float) -> Rewards:
     """Upper confidence bounds, as rewards (n, d)."""
+    seen = _seen(model, power)
 
     def rewards(candidates: Sequence[Candidate]) -> Values:
         belief = model.believe(candidates)
-        return _seen(model, belief.mean + kappa * belief.deviation, belief.chance, power)
+        return seen(belief.mean + kappa * belief.deviation, belief.chance)
 
     return rewards
 
 
 def drawn(model: Model, power: float, rng: np.random.Generator) -> Rewards:
     """A function that the model holds possible, as rewards (n, d)."""
-    path = model.path(rng)
-    return lambda candidates: _seen(model, path(candidates), model.believe(candidates).chance, power)
+    seen, path = _seen(model, power), model.path(rng)
+    return lambda candidates: seen(path(candidates), model.believe(candidates).chance)
 
 
 def by_preference(model: Model, draws: Values, power: float, method: Method) -> tuple[Rewards, Improving]:
@@ -129,10 +130,15 @@ def stratified(count: int, objectives: int, rng: np.random.Generator) -> Values:
     return ndtri((parts.T[:, None] + 0.5) / count)
 
 
-def _seen(model: Model, z: Values, chance: Values, power: float) -> Values:
+def _seen(model: Model, power: float) -> Callable[[Values, Values], Values]:
     """Rewards from the floor up. The chance counts so that P(x) is in proportion to R^β times it."""
     from .model import unwarped
 
-    floor = np.quantile(model.front, FLOOR, axis=0) if len(model.front) else np.zeros(z.shape[1])
-    share = np.clip((unwarped(z) - floor) / np.maximum(1 - floor, 1e-9), 0, 1.5)
-    return share * chance[:, None] ** power
+    front = model.front
+    floor = np.quantile(front, FLOOR, axis=0) if len(front) else np.zeros(front.shape[1])
+
+    def seen(z: Values, chance: Values) -> Values:
+        share = np.clip((unwarped(z) - floor) / np.maximum(1 - floor, 1e-9), 0, 1.5)
+        return share * chance[:, None] ** power
+
+    return seen

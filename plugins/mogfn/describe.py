@@ -25,6 +25,7 @@ class Describer:
         self._space = space
         self._columns: dict[str, tuple[int, int]] = {}
         """First column and number of options, by choice."""
+        self._categories: dict[str, Categorical] = {}
         self.features = 0
         for name, slot in slots.items():
             choice, _, level = name.rpartition("/")
@@ -37,18 +38,28 @@ class Describer:
         """Describe candidates: (n, features)."""
         made = np.zeros((len(candidates), self.features), np.float32)
         for row, candidate in zip(made, candidates, strict=True):
-
-            def pick(choice: Choice, row: Floats = row, candidate: Candidate = candidate) -> Value:
-                value = candidate[choice.name]
-                if choice.name in self._columns:
-                    self._fill(row, choice, value)
-                return value
-
-            self._space.generate(pick)
+            if not self._categories.keys() >= candidate.keys():
+                self._walk(row, candidate)
+                continue
+            for name, value in candidate.items():
+                self._fill(row, self._categories[name], value)
         return made
 
+    def _walk(self, row: Floats, candidate: Candidate) -> None:
+        """Let the space say what was chosen from. Categories stay the same, and are remembered."""
+
+        def pick(choice: Choice) -> Value:
+            if isinstance(choice, Categorical):
+                self._categories[choice.name] = choice
+            self._fill(row, choice, candidate[choice.name])
+            return candidate[choice.name]
+
+        self._space.generate(pick)
+
     def _fill(self, row: Floats, choice: Choice, value: Value) -> None:
-        first, count = self._columns[choice.name]
+        first, count = self._columns.get(choice.name, (0, 0))
+        if not count:
+            return
         if not isinstance(choice, Categorical):
             place = fraction(choice, value)
             marks = np.arange(KNOTS) / (KNOTS - 1)

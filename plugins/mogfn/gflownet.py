@@ -317,7 +317,8 @@ class GFlowNet:
         exploration, temperature = off_policy
 
         def act(rows: Integers, features: Floats, mask: Bools) -> Integers:
-            conditioning = prepared[torch.as_tensor(rows)]
+            all_there = len(rows) == len(conditions)
+            conditioning = prepared if all_there else prepared[torch.as_tensor(rows)]
             weights = self._probabilities(policy, conditioning, features, mask, None)
             if temperature != 1:
                 weights = weights ** (1 / temperature)
@@ -358,16 +359,13 @@ class GFlowNet:
         mask: Bools,
         origins: Bools | None,
     ) -> NDArray[np.float64]:
+        states, allowed = torch.as_tensor(features, dtype=self._dtype), torch.as_tensor(mask)
         with torch.no_grad():
-            heads: Heads = policy(
-                torch.as_tensor(features, dtype=self._dtype),
-                torch.as_tensor(mask),
-                conditioning,
-                None if origins is None else torch.as_tensor(origins),
-            )
-        found = heads.forward if origins is None else heads.backward
-        assert found is not None
-        return found.double().exp().numpy()
+            if origins is None:
+                found = policy.log_forward(states, allowed, conditioning)
+            else:
+                found = policy(states, allowed, conditioning, torch.as_tensor(origins)).backward
+            return found.double().exp().numpy()
 
     def _log_backward(self, walks: Trajectories, heads: Heads) -> Tensor:
         if not isinstance(self.environment, Graph):

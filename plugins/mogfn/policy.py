@@ -81,19 +81,29 @@ class Policy(nn.Module):
         self, features: Tensor, mask: Tensor, conditioning: Conditioning, origins: Tensor | None
     ) -> Heads:
         """Evaluate states: features (N, F), mask (N, A), each under its condition (N)."""
+        hidden = self._hidden(features, conditioning)
+        backward = None
+        if self.backward_head is not None and origins is not None:
+            backward = log_softmax(self.backward_head(hidden), origins)
+        forward = self._log_forward(hidden, mask, conditioning)
+        return Heads(forward, backward, self.flow_head(hidden).squeeze(-1))
+
+    def log_forward(self, features: Tensor, mask: Tensor, conditioning: Conditioning) -> Tensor:
+        """Log P_F of states alone: (N, A). Walks ask for it at each step."""
+        return self._log_forward(self._hidden(features, conditioning), mask, conditioning)
+
+    def _hidden(self, features: Tensor, conditioning: Conditioning) -> Tensor:
         hidden = self.state(features)
         if conditioning.gain is not None:
             hidden = hidden * conditioning.gain
         hidden = nn.functional.silu(hidden + conditioning.shift)
         for block in self.blocks:
             hidden = hidden + nn.functional.silu(block(hidden))
+        return hidden
+
+    def _log_forward(self, hidden: Tensor, mask: Tensor, conditioning: Conditioning) -> Tensor:
         logits = self.forward_head(hidden)
-        if conditioning.scale is not None:
-            logits = logits * conditioning.scale
-        backward = None
-        if self.backward_head is not None and origins is not None:
-            backward = log_softmax(self.backward_head(hidden), origins)
-        return Heads(log_softmax(logits, mask), backward, self.flow_head(hidden).squeeze(-1))
+        return log_softmax(logits if conditioning.scale is None else logits * conditioning.scale, mask)
 
 
 def log_softmax(logits: Tensor, mask: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from greenlet import getcurrent, greenlet
 from numpy.typing import NDArray
 
-from ...core import Candidate, Categorical, Choice, SearchSpace
+from ...core import Candidate, Categorical, Choice, SearchSpace, Value
 from .environment import Act, ActBack, Bools, Environment, Floats, Integers, Trajectories
 from .slots import Division, Slot, find_slots, option_index
 
@@ -26,6 +26,9 @@ Walk: TypeAlias = "Callable[..., Candidate | Decision]"
 
 PATHS = 20_000
 """Candidates whose decisions are kept, since replay walks the good ones again and again."""
+
+UNSEEN: Decision = -1, 0
+"""Of a slot that isn't known: no number of parts is small enough for it."""
 
 
 class Walks(Environment):
@@ -52,27 +55,31 @@ class Walks(Environment):
         self._table = np.eye(self.actions, self.actions + len(ordered), dtype=np.float32)
         for column, slot in enumerate(ordered, self.actions):
             self._table[slot.offset : slot.offset + slot.count, column] = np.linspace(0, 1, slot.count)
-        self.features = self._table.shape[1] + max(1, len(self.slots))
+        self._pointers = np.eye(max(1, len(self.slots)), dtype=np.float32)
+        self._counts = np.array([slot.count for slot in self.slots.values()], np.int64)
+        place = np.arange(self.actions) - self._offsets[:, None]
+        self._masks = (place >= 0) & (place < self._counts[:, None])
+        self.features = self._table.shape[1] + len(self._pointers)
 
     def forward(self, count: int, act: Act, rng: np.random.Generator) -> Trajectories:
         fixed = np.zeros(count)
         walks = [self._walk(row, rng, fixed) for row in range(count)]
         made = [walk() for walk in walks]
         taken = np.zeros((count, self._table.shape[1]), np.float32)
-        record: list[NDArray[np.int64]] = []
-        while True:
-            rows = np.array([row for row in range(count) if isinstance(made[row], tuple)], np.int64)
-            if not len(rows):
-                break
-            decisions = np.array([made[row] for row in rows], np.int64)
-            slots, counts = decisions.T
+        record: list[tuple[Integers, Integers, Integers, Integers]] = []
+        under_way: list[int] = [row for row in range(count) if type(made[row]) is tuple]
+        while under_way:
+            rows = np.array(under_way, np.int64)
+            slots, counts = np.array([made[row] for row in under_way], np.int64).T
             actions = act(rows, self._features(taken[rows], slots), self._mask(slots, counts))
-            record.append(np.stack([rows, slots, counts, actions]))
+            record.append((rows, slots, counts, actions))
             taken[rows] += self._table[actions]
-            for row, index in zip(rows.tolist(), (actions - self._offsets[slots]).tolist(), strict=True):
+            for row, index in zip(under_way, (actions - self._offsets[slots]).tolist(), strict=True):
                 made[row] = walks[row](index)
+            under_way = [row for row in under_way if type(made[row]) is tuple]
         candidates = cast("list[Candidate]", made)
-        table = np.concatenate(record, axis=1) if record else np.zeros((4, 0), np.int64)
+        table = np.array([np.concatenate(column) for column in zip(*record, strict=True)], np.int64)
+        table = table.reshape(4, -1)
         return self._trajectories(candidates, table[:, np.argsort(table[0], kind="stable")], fixed)
 
     def backward(
@@ -111,39 +118,39 @@ class Walks(Environment):
         return taken
 
     def _walk(self, row: int, rng: np.random.Generator, fixed: NDArray[np.float64]) -> Walk:
+        main, slot_of = getcurrent(), self._index.get
+        switch = cast("Callable[[Decision], int]", main.switch)
+
         def decide(name: str, count: int) -> int:
-            slot = self._known(name, count)
-            if slot is None:
-                fixed[row] -= math.log(count)
-                return int(rng.integers(count))
-            return cast(int, switch((slot, count)))
+            slot, most = slot_of(name, UNSEEN)
+            if count <= most:
+                return switch((slot, count))
+            fixed[row] -= math.log(count)
+            return int(rng.integers(count))
 
         def part(name: str, edges: Sequence[float]) -> int:
             return decide(name, len(edges) - 1)
 
-        def pick(choice: Choice) -> str:
+        def pick(choice: Choice) -> Value:
             if type(choice) is Categorical:  # what `answer` does too, in half the time
                 options = choice.options
-                return cast(str, options[decide(choice.name, len(options)) if len(options) > 1 else 0])
-            return cast(str, self.division.answer(choice, part, rng.random))
+                return options[decide(choice.name, len(options)) if len(options) > 1 else 0]
+            return self.division.answer(choice, part, rng.random)
 
-        main = getcurrent()
-        switch = cast("Callable[[Decision], object]", main.switch)
         walk = greenlet(lambda: self.space.generate(pick))
         return cast(Walk, walk.switch)  # pyright: ignore[reportUnknownMemberType]
 
     def _known(self, name: str, count: int) -> int | None:
-        index, most = self._index.get(name, (None, 0))
+        index, most = self._index.get(name, UNSEEN)
         return index if count <= most else None
 
     def _features(self, taken: Floats, slots: Integers) -> Floats:
-        pointer = np.zeros((len(slots), max(1, len(self.slots))), np.float32)
-        pointer[np.arange(len(slots)), slots] = 1
-        return np.concatenate([taken, pointer], axis=1)
+        return np.concatenate([taken, self._pointers[slots]], axis=1)
 
     def _mask(self, slots: Integers, counts: Integers) -> Bools:
-        place = np.arange(self.actions) - self._offsets[slots][:, None]
-        return (place >= 0) & (place < counts[:, None])
+        if (counts == self._counts[slots]).all():
+            return self._masks[slots]
+        return self._masks[slots] & (np.arange(self.actions) < (self._offsets[slots] + counts)[:, None])
 
     def _trajectories(
         self, candidates: Sequence[Candidate], table: Integers, fixed: NDArray[np.float64]
