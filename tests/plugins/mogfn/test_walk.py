@@ -72,7 +72,10 @@ def test_nothing_invalid_comes_out_and_every_walk_can_be_retraced(space: Describ
     assert forward.mask[np.arange(len(forward.actions)), forward.actions].all()
     equal(forward, walks.backward(forward.candidates, None, rng))
     describer = Describer(space, walks.slots)
-    assert describer.describe(forward.candidates).shape == (8, describer.features)
+    described = describer.describe(forward.candidates)
+    assert described.shape == (8, describer.features)
+    alone = [Describer(space, walks.slots).describe([one])[0] for one in forward.candidates]
+    assert np.array_equal(described, alone)
 
 
 @settings(max_examples=40)
