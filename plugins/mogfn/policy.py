@@ -31,8 +31,8 @@ class Conditioning:
     scale: Tensor | None
 
     def __getitem__(self, rows: Tensor) -> Conditioning:
-        gain, scale = (None if one is None else one[rows] for one in (self.gain, self.scale))
-        return Conditioning(self.shift[rows], gain, scale)
+        gain, scale = (None if one is None else one.index_select(0, rows) for one in (self.gain, self.scale))
+        return Conditioning(self.shift.index_select(0, rows), gain, scale)
 
 
 class Policy(nn.Module):
