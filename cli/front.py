@@ -112,7 +112,9 @@ class PluginCommand(TyperCommand):
             PluginError: it can't be imported or is neither; or two distributions give its name.
         """
         from ..core.errors import PluginError
+        from ..core.registry import import_from_here
 
+        import_from_here()
         if len(self.points) > 1:
             raise PluginError(f"the command {self.name!r} has two givers: uninstall one. {self.help}")
         point = self.points[0]

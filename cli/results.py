@@ -28,9 +28,8 @@ class CatalogResults(Results):
 
 class _CatalogJob(JobResults):
     def __init__(self, job_id: str, spec: object, files: Mapping[tuple[str, str], tuple[str, str]]) -> None:
-        from ..core.registry import Registry
+        from ..core.registry import Registry, import_from_here
         from ..core.resolver import resolve
-        from ..scheduler.cluster import import_from_here
 
         import_from_here()
         self.id = job_id

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pluggy
@@ -252,6 +253,13 @@ def _check_class(kind: Kind, cls: Any) -> None:
     if abstract := getattr(cls, "__abstractmethods__", None):
         missing = ", ".join(sorted(abstract))
         raise PluginError(f"{cls.__qualname__} doesn't implement {missing}")
+
+
+def import_from_here() -> None:
+    """Let `python:package.module:…` find modules in the current folder, as `python -m` would."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def imported(name: str) -> Any:

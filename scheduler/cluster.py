@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,10 +215,3 @@ def changed_environment(values: Mapping[str, str]) -> Generator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def import_from_here() -> None:
-    """Let `python:package.module:…` find modules in the current folder, as `python -m` would."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)

@@ -37,9 +37,8 @@ def plan(
     Tries one candidate for one batch where the program can, and shows stages, size of the space, trials,
     workers, an estimate of the time, and whose plugins would run. Exit code 1 when the trial run fails.
     """
-    from ...core.registry import Registry
+    from ...core.registry import Registry, import_from_here
     from ...core.resolver import load
-    from ...scheduler.cluster import import_from_here
 
     import_from_here()
     settings = opt.settings(address=address, cpus=cpus, without=without)

@@ -94,8 +94,7 @@ def show_plugin(
     as_json: opt.Json = False,
 ) -> None:
     """Show a plugin: what it does, whose it is, and its options."""
-    from ...core.registry import Registry
-    from ...scheduler.cluster import import_from_here
+    from ...core.registry import Registry, import_from_here
 
     import_from_here()
     entries = list(_named(Registry.discover(), name, _kind(kind)))

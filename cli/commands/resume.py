@@ -31,9 +31,8 @@ def resume(
     Finished trials stay finished; interrupted ones go on from their last checkpoint. A driver that
     was killed holds its job for up to 30 seconds more.
     """
-    from ...core.registry import Registry
+    from ...core.registry import Registry, import_from_here
     from ...scheduler import driver, remote
-    from ...scheduler.cluster import import_from_here
     from ..jobs import opened
     from ..running import run
 

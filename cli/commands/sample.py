@@ -54,8 +54,7 @@ def sample(
     preferences or a model of the objectives.
     """
     from ...core.preference import parse_preference
-    from ...core.registry import Registry
-    from ...scheduler.cluster import import_from_here
+    from ...core.registry import Registry, import_from_here
     from ...scheduler.history import sample as ask
     from ..jobs import opened
 

@@ -44,9 +44,8 @@ def submit(
     on there whatever becomes of this command. Exit codes: 0 finished, 1 failed or cancelled, 2 a mistake in
     the file, 130 interrupted.
     """
-    from ...core.registry import Registry
+    from ...core.registry import Registry, import_from_here
     from ...core.resolver import load
-    from ...scheduler.cluster import import_from_here
 
     import_from_here()
     settings = opt.settings(

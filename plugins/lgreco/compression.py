@@ -7,6 +7,7 @@ parts, a step's gradients come.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,16 @@ class Rules:
     window: int
     minimum: int
     timed: bool = False
+
+    def menu(self, shape: Sequence[int], ranks: int) -> Menu | None:
+        """What a parameter of this shape may be compressed by; None: it is sent as it is, for it has one
+        dimension, or is so small that the reference saves nothing.
+        """
+        if len(shape) < 2 or math.prod(shape) < self.minimum:
+            return None
+        menu = Menu.of(shape, self.ranges, self.planning.extra)
+        saves = menu.wire_bytes(ranks)[menu.reference] < all_reduce_bytes(4 * math.prod(shape), ranks)
+        return menu if saves or ranks == 1 else None
 
 
 @dataclass
@@ -159,12 +170,9 @@ class Compression:
         if self.step < self._rules.start:
             return False
         if name not in self._menus:
-            if gradient.ndim < 2 or gradient.numel() < self._rules.minimum:
+            menu = self._rules.menu(gradient.shape, self._group.size)
+            if menu is None:
                 return False
-            menu = Menu.of(gradient.shape, self._rules.ranges, self._rules.planning.extra)
-            dense = all_reduce_bytes(4 * gradient.numel(), self._group.size)
-            if menu.wire_bytes(self._group.size)[menu.reference] >= dense and self._group.size > 1:
-                return False  # so small that the reference saves nothing
             self._menus[name] = menu
             self._layers[name] = Layer(name, tuple(gradient.shape))
         return True
