@@ -13,6 +13,8 @@ from .decision import Decision, decide
 from .metering import all_reduce_bytes
 from .strategy import LGreco, LGrecoOptions
 
+__all__ = ["Advice", "Cost", "LGrecoOptions", "Link", "advise"]
+
 ALPHAS = (0.5, 1.0, 2.0)
 FAMILIES = tuple(LGrecoOptions(family=name) for name in ("powersgd", "topk", "qsgd"))
 

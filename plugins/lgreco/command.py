@@ -86,7 +86,8 @@ def advise(
     found = advised(gradients, ranks, options=_options(chosen), link=link)
     if not found:
         raise SpecError(
-            f"stage {chosen.spec.name}, {ranks} workers: all layers of the network tried are too small to compress"
+            f"stage {chosen.spec.name}, {ranks} workers: all layers of the network tried are too small to "
+            "compress"
         )
     if as_json:
         data = [{**asdict(one), "pays": one.pays} for one in found]

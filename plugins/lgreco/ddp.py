@@ -1,9 +1,4 @@
-"""L-GreCo for a training loop of your own: a communication hook of DistributedDataParallel.
-
-```python
-compression = attach(model, LGrecoOptions(family="powersgd", rank=4))
-```
-"""
+"""L-GreCo for a training loop of your own: a communication hook of DistributedDataParallel."""
 
 # torch's own annotations are partial. It compares the hook's as objects, so they are no strings here.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -11,6 +6,7 @@ compression = attach(model, LGrecoOptions(family="powersgd", rank=4))
 
 import time
 import weakref
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 from .compression import Compression, regrouped
 from .decision import Decision
 from .group import PrivateGroup
+from .layer import laid_out
 from .strategy import LGreco, LGrecoOptions
+
+__all__ = ["Attached", "LGrecoOptions", "attach"]
 
 VERSION = 1  # of `Attached.state`
 
@@ -54,7 +53,7 @@ def attach(
 
     Raises:
         TypeError: the model is no DistributedDataParallel.
-        ValueError: it has sparse gradients, or a communication hook already.
+        ValueError: it has sparse gradients, or a communication hook already; or ranks' arguments differ.
     """
     kinds = {kind.__name__ for kind in type(model).__mro__}
     if "DistributedDataParallel" not in kinds:
@@ -98,18 +97,21 @@ class Attached:
         self._scaler = scaler
         self._names = names
         self._group = PrivateGroup(cast("dist.ProcessGroup", model.process_group), timeout)
+        terms = zlib.crc32(repr(self._terms()).encode())
+        given = self._group.all_gather(torch.tensor([terms], device=next(model.parameters()).device))
+        if any(int(one) != terms for one in given):
+            raise ValueError("attach: the ranks were given different options or seeds")
         self._compression = Compression(LGreco(options).rules(), self._group, seed)
         self._begun: float | None = None
 
     def exchange(self, _: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         """Answer with a bucket's means over ranks: the hook that DDP calls."""
-        model = self._model()
-        assert model is not None
+        model = cast("DistributedDataParallel", self._model())
         if model._join_config.enable and not model._divide_by_initial_world_size:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             raise RuntimeError("join(divide_by_initial_world_size=False): means here are over all ranks")
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         pairs = zip(bucket.parameters(), bucket.gradients(), strict=True)
-        views = {self._names[id(each)]: _laid_out(view, each) for each, view in pairs}
+        views = {self._names[id(each)]: laid_out(view, each) for each, view in pairs}
         skipping = model.find_unused_parameters or model.static_graph
         used = self._used(views) if skipping else views
         given = {name: each / scale if scale != 1 else each for name, each in used.items()}
@@ -193,10 +195,3 @@ class Attached:
     def _terms(self) -> dict[str, Any]:
         """What a state is good for."""
         return {"version": VERSION, "seed": self._seed, "options": self._options.model_dump()}
-
-
-def _laid_out(view: Tensor, parameter: Tensor) -> Tensor:
-    """A gradient in its parameter's strides, as DDP stores it; a bucket's views are told as contiguous."""
-    extent = 1 + sum((n - 1) * step for n, step in zip(parameter.shape, parameter.stride(), strict=True))
-    dense = extent == parameter.numel()
-    return view.as_strided(parameter.shape, parameter.stride(), view.storage_offset()) if dense else view

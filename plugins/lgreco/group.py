@@ -22,7 +22,7 @@ class PrivateGroup:
         self._group = dist.new_group(
             dist.get_process_group_ranks(like),
             timeout,
-            dist.get_backend_config(like),
+            dist.get_backend(like),
             use_local_synchronization=True,  # others need not take part
         )
         self.rank = dist.get_rank(like)

@@ -53,6 +53,13 @@ def as_matrix(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0] if tensor.ndim else 1, -1)
 
 
+def laid_out(view: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient in its parameter's strides, as DDP stores it; a bucket's views are told as contiguous."""
+    extent = 1 + sum((n - 1) * step for n, step in zip(parameter.shape, parameter.stride(), strict=True))
+    dense = extent == parameter.numel()
+    return view.as_strided(parameter.shape, parameter.stride(), view.storage_offset()) if dense else view
+
+
 def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
     """Shape (out, rest) of the matrix view."""
     out = shape[0] if shape else 1
