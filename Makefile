@@ -43,9 +43,10 @@ lint: $(DEV)  ## ruff, pyright, import-linter, and the documentation's links
 docs: $(DEV)  ## the documentation, into site/
 	$(BIN)/mkdocs build --strict
 
+# A script that can't run on this machine says why, and ends with 77.
 bench: $(DEV)  ## the benchmarks one after another (BENCH=benchmarks/x.py, BENCH_ARGS=--full)
 	@for script in $(BENCH); do \
-	    echo "== $$script"; $(BIN)/python "$$script" $(BENCH_ARGS) || exit 1; \
+	    echo "== $$script"; $(BIN)/python "$$script" $(BENCH_ARGS) || [ $$? -eq 77 ] || exit 1; \
 	done
 
 clean:  ## what tools left behind; .venv and .orchestrate (your results) stay

@@ -74,7 +74,7 @@ class Schedule:
 
 SCHEDULES = {
     "smoke": Schedule(12, 3, 4, 2),
-    "default": Schedule(240, 40, 40, 10),
+    "default": Schedule(200, 40, 40, 10),
     "full": Schedule(1200, 150, 100, 10),
 }
 
