@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,20 @@ def test_mistakes(job):
     assert "too small to compress" in command(job, "--steps", 1, code=2)
     hypergrid = Path(__file__).parents[3] / "examples" / "hypergrid.yaml"
     assert "asks for no gradients" in command(hypergrid, code=2)
+
+
+def test_a_program_in_the_current_folder(job, monkeypatch):
+    """Found as by `orchestrate submit`, whatever command the plugin gives."""
+    monkeypatch.chdir(job.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (job.parent / "advised_here.py").write_text("def fit(trial):\n    return {'accuracy': 1.0}\n")
+    job.write_text(
+        JOB.replace("{name: accuracy}", "{metric: accuracy, direction: maximize}")
+        .replace("{name: train, epochs: 1}", '{name: "python:advised_here:fit"}')
+        .replace(
+            "space: {name: nasbench201, width: 24, depth: 1}",
+            "space: {name: hyperparameters, choices: {x: {real: [0, 1]}}}",
+        )
+        .replace("    workers: {count: 3, strategy: {name: l-greco, rank: 2}}\n", "")
+    )
+    assert "asks for no gradients" in command(job, code=2)
