@@ -59,7 +59,10 @@ SKIPPED = 77  # exit status of what can't run here
 
 @dataclass(frozen=True)
 class Order:
-    """What two processes do: `warm` steps of each arm, the last of which decides, then `timed` ones."""
+    """What two processes do: `warm` steps of each arm, the last of which decides, then `timed` ones.
+
+    Decisions look at `window` steps; timed ones are before the next window.
+    """
 
     address: str
     device: str
@@ -380,7 +383,7 @@ def main() -> None:
         turns = [(seed, rate) for seed in range(run.seeds) for rate in RATES]
         for seed, rate in track(turns, "repetitions, by rate"):
             cable.limit(RATES[rate])
-            order = Order(f"tcp://10.0.0.1:{PORT}", CABLE, 12, 6, 11, seed)
+            order = Order(f"tcp://10.0.0.1:{PORT}", CABLE, 15, 4, 11, seed)
             outcomes[rate].append(pair(order, cable.names))
     run.publish(told(outcomes))
 
