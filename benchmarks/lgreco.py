@@ -46,7 +46,7 @@ FAMILIES = {"powersgd": "PowerSGD, rank 4", "topk": "TopK, 1 %", "qsgd": "QSGD, 
 HOW: Mapping[str, Mapping[str, Any]] = {
     "uniform": {"mode": "uniform"},
     "l2": {},
-    "l2, half to twice": {"low": 0.5, "high": 2.0},  # as narrow as PowerSGD's range
+    "l2, a tenth to ten times": {"low": 0.1, "high": 10.0},
     "l2-squared": {"metric": "l2-squared"},
     "accordion": {"mode": "accordion"},
     "accordion-l-greco": {"mode": "accordion-l-greco"},
@@ -55,7 +55,7 @@ HOW: Mapping[str, Mapping[str, Any]] = {
 ARMS = {
     "cnn": [("powersgd", "dense")]
     + [(family, how) for family in FAMILIES for how in ("uniform", "l2", "l2-squared")]
-    + [("topk", "l2, half to twice")]
+    + [("topk", "l2, a tenth to ten times")]
     + [("powersgd", how) for how in ("accordion", "accordion-l-greco", "all families")],
     "equal layers": [(family, how) for family in FAMILIES for how in ("uniform", "l2")],
 }

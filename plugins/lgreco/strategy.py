@@ -51,11 +51,11 @@ class LGrecoOptions(PluginOptions):
     )
     low: PositiveFloat | None = Field(
         default=None,
-        description="Least setting of a layer, as a multiple of the reference (`qsgd`: in bits); default: "
-        "0.5 (powersgd), 0.1 (topk), 2 (qsgd).",
+        description="Least setting of a layer, as a multiple of the reference; for `qsgd` bits. "
+        "Default: 0.5, or 2 bits.",
     )
     high: PositiveFloat | None = Field(
-        default=None, description="Greatest setting, likewise; default: 2 (powersgd), 10 (topk), 8 (qsgd)."
+        default=None, description="Greatest setting, likewise. Default: 2, or 8 bits."
     )
     mode: Literal["l-greco", "accordion", "accordion-l-greco", "uniform"] = Field(
         default="l-greco",

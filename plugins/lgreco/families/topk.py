@@ -30,7 +30,7 @@ class TopK(Family):
 
     name: ClassVar[str] = "topk"
     parameter: ClassVar[str] = "density"
-    bounds: ClassVar[tuple[float, float]] = (0.1, 10.0)
+    bounds: ClassVar[tuple[float, float]] = (0.5, 2.0)
     collective: ClassVar[CollectiveName] = "all_gather"
 
     def __init__(self, *, points: int = 25, half: bool = False, feedback: bool = True) -> None:

@@ -207,7 +207,8 @@ def test_settings_ascend_and_hold_the_reference(kind, shape):
     assert list(found) == sorted(set(found))
     for setting in found:
         family.check(setting)
-    sizes = [family.wire_bytes(shape, setting, 4) for setting in found]
+    partly = [setting for setting in found if family.name != "topk" or setting < 1]  # all need no places
+    sizes = [family.wire_bytes(shape, setting, 4) for setting in partly]
     assert all(a <= b for a, b in itertools.pairwise(sizes))
     errors = family.errors(torch.randn(shape, generator=torch.Generator().manual_seed(0)), found)
     assert errors.dtype == torch.float64
