@@ -46,7 +46,7 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
     "half precision": {},
     "PowerSGD, rank 4, uniform": {"mode": "uniform"},
     "PowerSGD, rank 4, l-greco": {},
-    "TopK, 1 %, l-greco": {"family": "topk"},
+    "TopK, 1 %, l-greco": {"family": "topk", "low": 0.1, "high": 10.0},
     "all families, least time": {"objective": "time", "also": ["topk", "qsgd", "dense"]},
 }
 TIMED = "all families, least time"
