@@ -99,6 +99,16 @@ def ended(process: BaseProcess, seconds: float = 90) -> int | None:
     return process.exitcode
 
 
+def _part() -> None:
+    """Go on from a place of its own in the sequence of Ray's random ids, whose generator the fork has copied:
+    drivers that connect at once would make objects of the same id, and die in Ray.
+    """
+    import ray
+
+    for _ in range(int.from_bytes(os.urandom(2), "little")):
+        ray.ObjectRef.from_random()
+
+
 def _drive(job: Any, home: str, root: str, crash: str, known: Mapping[str, Any]) -> None:
     os.chdir(home)
     sys.path.insert(0, root)
@@ -107,6 +117,7 @@ def _drive(job: Any, home: str, root: str, crash: str, known: Mapping[str, Any])
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     logging.basicConfig(stream=log, level=logging.WARNING)
+    _part()
     if crash:
         os.environ[VARIABLE] = crash
     from orchestrate.core import resolve
