@@ -171,7 +171,7 @@ def test_models_of_different_sizes_train_and_stop_by_themselves(monkeypatch: pyt
     for seed, count in enumerate(steps):
         assert_same(found[seed], alone(seed, count, Sized), 1e-10)
     slopes = stream._planner._selector._slopes
-    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.2)
+    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.5)  # a tenth of the replies are late
     assert stream._planner._selector.models == []
     assert not [step.difference for step in replay(stream.journal) if step.difference]
     told = stream.metrics()
@@ -181,4 +181,4 @@ def test_models_of_different_sizes_train_and_stop_by_themselves(monkeypatch: pyt
     # What a journal tells afterwards is what the session knew.
     assert select(stream.journal, 2).profile().n == 6
     costs = select(stream.journal, 2).profile().costs
-    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.2)
+    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.5)
