@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrate.core.testing import LocalWorkers
-from orchestrate.plugins.gradient_coding import session
 from orchestrate.plugins.gradient_coding.codes.base import Floats
 from orchestrate.plugins.gradient_coding.replay import replay, select
 from orchestrate.plugins.gradient_coding.schemes import GradientCoding, Multiplexed, Uncoded
@@ -161,9 +159,7 @@ class Weighed(LocalWorkers):
         super()._begin(task)
 
 
-def test_models_of_different_sizes_train_and_stop_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Workers' time is virtual; the master's own would let a busy machine choose another scheme.
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+def test_models_of_different_sizes_train_and_stop_by_themselves() -> None:
     group = Weighed(6, deaf=range(6))
     stream = strategy(scheme="auto", probe=12, reselect=40, quarantine=None).open(group, 3)
     steps = [90, 80, 35]  # the large one is stopped early
@@ -171,7 +167,7 @@ def test_models_of_different_sizes_train_and_stop_by_themselves(monkeypatch: pyt
     for seed, count in enumerate(steps):
         assert_same(found[seed], alone(seed, count, Sized), 1e-10)
     slopes = stream._planner._selector._slopes
-    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.5)  # a tenth of the replies are late
+    assert slopes[2] / slopes[0] == pytest.approx(8.0, rel=0.2)
     assert stream._planner._selector.models == []
     assert not [step.difference for step in replay(stream.journal) if step.difference]
     told = stream.metrics()
@@ -181,4 +177,4 @@ def test_models_of_different_sizes_train_and_stop_by_themselves(monkeypatch: pyt
     # What a journal tells afterwards is what the session knew.
     assert select(stream.journal, 2).profile().n == 6
     costs = select(stream.journal, 2).profile().costs
-    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.5)
+    assert costs[2] / costs[0] == pytest.approx(8.0, rel=0.2)
