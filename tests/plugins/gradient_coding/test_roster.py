@@ -112,6 +112,7 @@ def test_without_anybody_the_trial_waits_and_is_lost_in_the_end() -> None:
         session.advance()
 
 
+@pytest.mark.usefixtures("virtual")
 def test_auto_measures_anew_with_fewer_workers() -> None:
     group = LocalWorkers(4, seconds=lambda worker, number: 1.0)
     session = opened(group, 1, {20: lambda: group.withdraw(1)}, scheme="auto", probe=6, reselect=10)

@@ -217,6 +217,7 @@ def test_what_a_learner_raises_is_its_own_models_failure() -> None:
     assert "no luck" in str(found[1])
 
 
+@pytest.mark.usefixtures("virtual")
 def test_auto_probes_and_takes_what_helps() -> None:
     group = LocalWorkers(6, seconds=adversary(6, 1, 7))
     chosen = strategy(scheme="auto", probe=8, reselect=20)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Executor, Future
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrate.core.testing import LocalWorkers
-from orchestrate.plugins.gradient_coding import planning, session
 from orchestrate.plugins.gradient_coding.codes.base import Floats
 from orchestrate.plugins.gradient_coding.replay import replay, select
 from orchestrate.plugins.gradient_coding.schemes import GradientCoding, Multiplexed, Uncoded
@@ -160,27 +157,6 @@ class Weighed(LocalWorkers):
         late = 6.0 * (rng.random() < 0.1)
         self._seconds = lambda worker, number: 1.0 + late + sum(count * cost / 37 for count, cost in samples)
         super()._begin(task)
-
-
-class AtOnce(Executor):
-    """Runs what it is given before it returns."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
-@pytest.fixture
-def virtual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no real time in beside the workers' virtual one: when a decision is there is a matter of rounds,
-    and the master's own work takes none.
-    """
-    monkeypatch.setattr(planning, "ThreadPoolExecutor", AtOnce)
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
 @pytest.mark.usefixtures("virtual")
